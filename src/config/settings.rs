@@ -1,0 +1,145 @@
+//! The table of settings: every variable's name, default and meaning, in the README's order.
+//!
+//! This is the one list: the reader of the environment, the warning about unknown names and the
+//! README's table are all held against it.
+
+/// What every variable of ours begins with.
+pub const PREFIX: &str = "FIREWORKS_PROXY_";
+
+/// One environment variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// The variable's name.
+    pub name: &'static str,
+    /// The value that stands when it is not set; empty when there is none.
+    pub default: &'static str,
+    /// What it means, with its unit.
+    pub meaning: &'static str,
+}
+
+/// Every setting, in the order of the README's table.
+pub const SETTINGS: [Setting; 18] = [
+    Setting {
+        name: "FIREWORKS_PROXY_RPS",
+        default: "20",
+        meaning: "requests per second, sustained; burst capacity the same number",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_PORT",
+        default: "8787",
+        meaning: "local port; 0 lets the system choose one",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_HOST",
+        default: "localhost",
+        meaning: "listen address; `localhost` means 127.0.0.1 and, where the machine has it, ::1",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_UPSTREAM",
+        default: "https://api.fireworks.ai/inference",
+        meaning: "base URL; `http://` is allowed for loopback hosts only",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_CA_FILE",
+        default: "",
+        meaning: "PEM file of further trusted roots, added to the built-in ones",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_MAX_WAIT",
+        default: "120",
+        meaning: "most seconds a request waits in the queue",
+    },
+    Setting { name: "FIREWORKS_PROXY_MAX_BODY_MIB", default: "64", meaning: "largest request body, in MiB" },
+    Setting {
+        name: "FIREWORKS_PROXY_PROMPT_TPM_LIMIT",
+        default: "4500000",
+        meaning: "total prompt tokens per minute, before the safety ratio",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_UNCACHED_PROMPT_TPM_LIMIT",
+        default: "900000",
+        meaning: "uncached prompt tokens per minute, before the safety ratio",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_GENERATED_TPM_LIMIT",
+        default: "36000",
+        meaning: "generated tokens per minute, before the safety ratio",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_TPM_SAFETY_RATIO",
+        default: "0.80",
+        meaning: "share of the token limits that is used",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_OUTPUT_TOKEN_RESERVE",
+        default: "2048",
+        meaning: "generated tokens reserved for a request before anything better is known",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_CHARS_PER_TOKEN",
+        default: "3.5",
+        meaning: "first guess of the prompt's characters per token",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_DAILY_TOKEN_LIMIT",
+        default: "200000000",
+        meaning: "tokens per day before the proxy answers 429 itself; 0 means no cap",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_DAILY_TOKEN_WARN_RATIO",
+        default: "0.80",
+        meaning: "a warning is logged once a day past this share",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_TIMEZONE",
+        default: "Australia/Melbourne",
+        meaning: "calendar day of the daily count, and the clock of the log",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_USAGE_STATE",
+        default: "daily_usage.json",
+        meaning: "file that keeps today's count; its folder is created when missing",
+    },
+    Setting { name: "FIREWORKS_PROXY_LOG", default: "info", meaning: "error, warn, info, debug, trace" },
+];
+
+/// The known name nearest to `unknown`, which is shown to who mistyped one.
+pub fn nearest_name(unknown: &str) -> &'static str {
+    let nearest = SETTINGS.iter().map(|setting| setting.name).min_by_key(|name| edit_distance(name, unknown));
+    nearest.expect("the table of settings is not empty")
+}
+
+/// Levenshtein's distance in bytes, one row at a time.
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right = right.as_bytes();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, left_byte) in left.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, right_byte) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(left_byte != *right_byte);
+            diagonal = row[column + 1];
+            row[column + 1] = substituted.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_name_finds_its_neighbour() {
+        assert_eq!(nearest_name("FIREWORKS_PROXY_PROT"), "FIREWORKS_PROXY_PORT");
+        assert_eq!(nearest_name("FIREWORKS_PROXY_TIME_ZONE"), "FIREWORKS_PROXY_TIMEZONE");
+        assert_eq!(nearest_name("FIREWORKS_PROXY_GENERATED_TPM"), "FIREWORKS_PROXY_GENERATED_TPM_LIMIT");
+    }
+
+    #[test]
+    fn the_distance_counts_single_edits() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("abc", "abc"), 0);
+    }
+}

@@ -1,0 +1,248 @@
+//! What a request's body tells about what it will cost and who sent it.
+//!
+//! The body is walked once. Nothing here fails a request: what cannot be read is forwarded as it is,
+//! with its cost guessed from its size.
+
+use crate::{
+    http::head::Fields,
+    json::{Scalar, Scanner, TextSize, Visitor},
+};
+
+/// The longest model name and session id that are kept, in bytes. Real ones are under 100.
+pub const NAME_BYTES_MAX: usize = 256;
+
+/// What a body was found to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inspection {
+    /// `model`
+    pub model: Option<String>,
+    /// `stream`
+    pub stream: bool,
+    /// The largest number of tokens that may be generated, by whichever name the dialect gives it.
+    pub output_cap: Option<u64>,
+    /// Who sent it: a session of an agent, stable over its requests.
+    pub session: Option<String>,
+    /// All text that the model is given, keys included, attachments not.
+    pub text: TextSize,
+    /// Images and files within the body or linked from it.
+    pub attachments: u64,
+    /// Whether the body was one whole JSON document. If not, the text is a lower bound.
+    pub is_json: bool,
+}
+
+impl Inspection {
+    /// Walks `body`, and looks into the head for the session.
+    pub fn of(fields: &Fields, body: &[u8]) -> Self {
+        let mut scanner = Scanner::default();
+        let mut visitor = BodyVisitor::default();
+        scanner.feed(body, &mut visitor);
+        let is_json = scanner.finish(&mut visitor);
+        let mut inspection = visitor.inspection;
+        inspection.is_json = is_json;
+        let of_body = visitor.cache_key.or(visitor.user_id).or(visitor.user);
+        inspection.session = session_in_head(fields).or(of_body);
+        inspection
+    }
+}
+
+/// The fields in which agents name their session, the most specific first.
+const SESSION_FIELDS: [&str; 5] = [
+    "x-claude-code-session-id",
+    "x-session-affinity",
+    "x-session-id",
+    "x-multi-turn-session-id",
+    "session-id",
+];
+
+fn session_in_head(fields: &Fields) -> Option<String> {
+    SESSION_FIELDS.iter().find_map(|name| fields.text(name)).and_then(short_name)
+}
+
+/// A name as it is kept: not empty, and not longer than anyone would choose.
+fn short_name(name: &str) -> Option<String> {
+    let end = name.floor_char_boundary(NAME_BYTES_MAX);
+    Some(name[..end].to_owned()).filter(|name| !name.is_empty())
+}
+
+/// The keys that mean something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    CacheKey,
+    Data,
+    FileData,
+    FileUrl,
+    ImageUrl,
+    InputAudio,
+    Item,
+    MaxTokens,
+    Metadata,
+    Model,
+    Other,
+    Source,
+    Stream,
+    Url,
+    User,
+    UserId,
+}
+
+#[derive(Debug, Default)]
+struct BodyVisitor {
+    inspection: Inspection,
+    cache_key: Option<String>,
+    user_id: Option<String>,
+    user: Option<String>,
+}
+
+impl Visitor for BodyVisitor {
+    type Key = Key;
+    const ITEM: Key = Key::Item;
+
+    fn key(&mut self, name: &str, size: TextSize) -> Key {
+        self.inspection.text += size;
+        match name {
+            "data" => Key::Data,
+            "file_data" => Key::FileData,
+            "file_url" => Key::FileUrl,
+            "image_url" => Key::ImageUrl,
+            "input_audio" => Key::InputAudio,
+            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => Key::MaxTokens,
+            "metadata" => Key::Metadata,
+            "model" => Key::Model,
+            "prompt_cache_key" => Key::CacheKey,
+            "source" => Key::Source,
+            "stream" => Key::Stream,
+            "url" => Key::Url,
+            "user" => Key::User,
+            "user_id" => Key::UserId,
+            _ => Key::Other,
+        }
+    }
+
+    fn scalar(&mut self, path: &[Key], value: Scalar<'_>) {
+        let found = &mut self.inspection;
+        match (path, value) {
+            ([Key::Model], Scalar::Text { start, .. }) => found.model = short_name(start),
+            ([Key::Stream], Scalar::Bool(stream)) => found.stream = stream,
+            ([Key::MaxTokens], _) => found.output_cap = value.as_count().or(found.output_cap),
+            ([Key::CacheKey], Scalar::Text { start, .. }) => self.cache_key = short_name(start),
+            ([Key::User], Scalar::Text { start, .. }) => self.user = short_name(start),
+            ([Key::Metadata, Key::UserId], Scalar::Text { start, .. }) => {
+                self.user_id = session_in_user_id(start)
+            }
+            (_, Scalar::Text { .. }) if is_attachment(path) => found.attachments += 1,
+            (_, Scalar::Text { size, .. }) => found.text += size,
+            _ => {}
+        }
+    }
+}
+
+/// Where images and files are: as base64 or as a link, in the forms of both dialects.
+fn is_attachment(path: &[Key]) -> bool {
+    matches!(
+        path,
+        [.., Key::Source | Key::InputAudio, Key::Data]
+            | [.., Key::Source | Key::ImageUrl, Key::Url]
+            | [.., Key::ImageUrl | Key::FileData | Key::FileUrl]
+    )
+}
+
+/// `metadata.user_id` is the session's id with Kimi, and a JSON text that holds it with Claude Code.
+fn session_in_user_id(user_id: &str) -> Option<String> {
+    let parsed: Option<serde_json::Value> = serde_json::from_str(user_id).ok();
+    let within = parsed.as_ref().and_then(|value| value.get("session_id")).and_then(|id| id.as_str());
+    short_name(within.unwrap_or(user_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::parse_request;
+
+    fn inspect(body: &str) -> Inspection {
+        Inspection::of(&Fields::default(), body.as_bytes())
+    }
+
+    #[test]
+    fn fields_are_found_behind_megabytes_of_messages() {
+        let text = "x".repeat(2_000_000);
+        let body = format!(
+            r#"{{"messages":[{{"role":"user","content":"{text}"}}],"metadata":{{"user_id":"s-1"}},"max_tokens":50000,"stream":true,"model":"accounts/fireworks/models/kimi-k2p6"}}"#
+        );
+        let found = inspect(&body);
+        assert_eq!(found.model.as_deref(), Some("accounts/fireworks/models/kimi-k2p6"));
+        assert_eq!(
+            (found.stream, found.output_cap, found.session.as_deref()),
+            (true, Some(50_000), Some("s-1"))
+        );
+        assert!(found.is_json && (2_000_000..2_000_100).contains(&found.text.chars()));
+    }
+
+    #[test]
+    fn names_inside_messages_are_content() {
+        let found = inspect(
+            r#"{"messages":[{"model":"no","stream":true,"max_tokens":1,"user":"no"}],"tools":[{"model":"no"}]}"#,
+        );
+        assert_eq!((found.model, found.stream, found.output_cap, found.session), (None, false, None, None));
+    }
+
+    #[test]
+    fn the_output_cap_has_many_names() {
+        for name in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
+            assert_eq!(inspect(&format!(r#"{{"{name}":249320}}"#)).output_cap, Some(249_320));
+        }
+        assert_eq!(inspect(r#"{"max_tokens":null,"reasoning_effort":null}"#).output_cap, None);
+    }
+
+    #[test]
+    fn attachments_are_counted_not_measured() {
+        let data = "A".repeat(10_000);
+        for body in [
+            format!(
+                r#"{{"messages":[{{"content":[{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{data}"}}}}]}}]}}"#
+            ),
+            format!(
+                r#"{{"messages":[{{"content":[{{"image_url":{{"url":"data:image/png;base64,{data}","detail":"low"}}}}]}}]}}"#
+            ),
+            format!(
+                r#"{{"input":[{{"content":[{{"type":"input_image","image_url":"data:image/png;base64,{data}"}}]}}]}}"#
+            ),
+            format!(
+                r#"{{"messages":[{{"content":[{{"type":"file","file":{{"file_data":"{data}","filename":"a.pdf"}}}}]}}]}}"#
+            ),
+            format!(
+                r#"{{"messages":[{{"content":[{{"type":"input_audio","input_audio":{{"data":"{data}","format":"wav"}}}}]}}]}}"#
+            ),
+        ] {
+            let found = inspect(&body);
+            assert_eq!(found.attachments, 1, "{}", &body[..90]);
+            assert!(found.text.chars() < 150, "{} characters", found.text.chars());
+        }
+    }
+
+    #[test]
+    fn sessions_are_named_in_the_head_or_the_body() {
+        let head = |field: &str| {
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+            parse_request(head.as_bytes()).expect("accepted").fields
+        };
+        let body = br#"{"prompt_cache_key":"pck","metadata":{"user_id":"uid"},"user":"u"}"#;
+        let session = |fields: &Fields, body: &[u8]| Inspection::of(fields, body).session;
+        assert_eq!(session(&head("X-Claude-Code-Session-Id: cc"), body).as_deref(), Some("cc"));
+        assert_eq!(session(&head("x-session-affinity: ses_1"), body).as_deref(), Some("ses_1"));
+        assert_eq!(session(&head("session-id: codex"), b"").as_deref(), Some("codex"));
+        assert_eq!(session(&Fields::default(), body).as_deref(), Some("pck"));
+        assert_eq!(inspect(r#"{"metadata":{"user_id":"uid"},"user":"u"}"#).session.as_deref(), Some("uid"));
+        let claude = r#"{"metadata":{"user_id":"{\"device_id\":\"d\",\"session_id\":\"s\"}"}}"#;
+        assert_eq!(inspect(claude).session.as_deref(), Some("s"));
+    }
+
+    #[test]
+    fn what_is_not_json_is_noticed_and_harmless() {
+        for body in ["", "not json", "{\"model\":\"m\",", "\u{0}\u{1}", "[[[["] {
+            assert!(!inspect(body).is_json, "{body}");
+        }
+        assert_eq!(inspect("{\"model\":\"m\",").model.as_deref(), Some("m"));
+        let long = inspect(&format!(r#"{{"model":"{}"}}"#, "é".repeat(400)));
+        assert_eq!(long.model.expect("kept").len(), NAME_BYTES_MAX);
+    }
+}

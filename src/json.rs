@@ -1,0 +1,563 @@
+//! A push scanner for JSON (RFC 8259) that keeps no more than it is asked for.
+//!
+//! Bytes go in as they come, split anywhere; a [`Visitor`] hears of every scalar with the path of
+//! keys that leads to it. Strings of any length cost a bounded memory: their first
+//! [`CAPTURE_BYTES_MAX`] bytes are kept and the rest is only counted. This is what request bodies
+//! and usage reports are read with, so that neither has to be held or parsed whole.
+//!
+//! Refuses to build a document: who wants a tree has `serde_json`.
+
+/// How much of a string is kept, in bytes of UTF-8. Model names, session ids and the markers that
+/// tell an attachment from text are shorter; Fireworks allows 256 characters for `metadata.user_id`.
+pub const CAPTURE_BYTES_MAX: usize = 512;
+
+/// How deep arrays and objects may nest, as in `serde_json`.
+pub const DEPTH_MAX: usize = 128;
+
+/// Hears what is in a document.
+pub trait Visitor {
+    /// What the visitor makes of a key's name.
+    type Key: Copy;
+
+    /// The key that stands for an element of an array in a path.
+    const ITEM: Self::Key;
+
+    /// Turns a key's name into the visitor's own word for it, so that a path is cheap to compare.
+    fn key(&mut self, name: &str, size: TextSize) -> Self::Key;
+
+    /// A scalar and the path of keys to it, outermost first; empty for a document that is a scalar.
+    fn scalar(&mut self, path: &[Self::Key], value: Scalar<'_>);
+}
+
+/// A value that is neither an array nor an object.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar<'a> {
+    /// A string: its first bytes, decoded, and the size of all of it.
+    Text {
+        /// At most [`CAPTURE_BYTES_MAX`] bytes, cut between characters.
+        start: &'a str,
+        /// All of it.
+        size: TextSize,
+    },
+    /// A number, as it was written, at most [`CAPTURE_BYTES_MAX`] bytes of it.
+    Number(&'a str),
+    /// `true` or `false`.
+    Bool(bool),
+    /// `null`.
+    Null,
+}
+
+impl Scalar<'_> {
+    /// The value of a whole number that is not negative, also where it is written as `12.0` or
+    /// as a string.
+    pub fn as_count(self) -> Option<u64> {
+        let (Self::Number(text) | Self::Text { start: text, .. }) = self else { return None };
+        text.parse().ok().or_else(|| text.strip_suffix(".0").and_then(|whole| whole.parse().ok()))
+    }
+}
+
+/// The size of a text in characters, by how tokenizers treat them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TextSize {
+    /// Characters below U+0800: Latin, Greek, Cyrillic, Hebrew, Arabic and all of ASCII.
+    pub narrow: u64,
+    /// The others, CJK among them, of which a token rarely holds more than one.
+    pub wide: u64,
+}
+
+impl TextSize {
+    /// All characters.
+    pub const fn chars(self) -> u64 {
+        self.narrow + self.wide
+    }
+
+    fn add_utf8(&mut self, bytes: &[u8]) {
+        let count = |is_counted: fn(&u8) -> bool| bytes.iter().filter(|byte| is_counted(byte)).count() as u64;
+        self.wide += count(|byte| *byte >= 0xe0);
+        self.narrow += count(|byte| *byte < 0x80 || (0xc0..0xe0).contains(byte));
+    }
+
+    fn add_char(&mut self, character: char) {
+        *if u32::from(character) < 0x800 { &mut self.narrow } else { &mut self.wide } += 1;
+    }
+}
+
+impl std::ops::AddAssign for TextSize {
+    fn add_assign(&mut self, other: Self) {
+        self.narrow += other.narrow;
+        self.wide += other.wide;
+    }
+}
+
+/// The scanner's place in one document. `K` is the [`Visitor::Key`].
+#[derive(Debug, Clone)]
+pub struct Scanner<K> {
+    state: State,
+    /// The key of the value at hand in each open array or object.
+    path: Vec<K>,
+    /// For each of these, whether it is an object.
+    is_object: Vec<bool>,
+    capture: Vec<u8>,
+    size: TextSize,
+}
+
+/// What may come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Value,
+    /// A value, or the end of an empty array.
+    FirstItem,
+    /// A key, or the end of an empty object.
+    FirstKey,
+    Key,
+    Colon,
+    /// A comma, or the end of the innermost array or object.
+    AfterValue,
+    Text(Role),
+    /// After a backslash.
+    Escape(Role),
+    /// In the four digits of a `\u` escape.
+    Unicode {
+        role: Role,
+        digits: u8,
+        code: u16,
+        /// The first half of a surrogate pair that came just before.
+        high: Option<u16>,
+    },
+    /// After the first half of a surrogate pair.
+    HighSurrogate(Role, u16),
+    /// After that and a backslash.
+    HighSurrogateEscape(Role, u16),
+    Number,
+    Literal {
+        word: &'static str,
+        matched: usize,
+    },
+    /// After the document: white space only.
+    Ended,
+    Broken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Key,
+    Value,
+}
+
+impl<K: Copy> Default for Scanner<K> {
+    fn default() -> Self {
+        Self {
+            state: State::Value,
+            path: Vec::new(),
+            is_object: Vec::new(),
+            capture: Vec::new(),
+            size: TextSize::default(),
+        }
+    }
+}
+
+impl<K: Copy> Scanner<K> {
+    /// Scans the next bytes of the document.
+    pub fn feed<V: Visitor<Key = K>>(&mut self, mut bytes: &[u8], visitor: &mut V) {
+        while let Some(byte) = bytes.first() {
+            if let State::Text(role) = self.state {
+                bytes = self.feed_text(bytes, role, visitor);
+            } else {
+                if self.state == State::Broken {
+                    return;
+                }
+                self.step(*byte, visitor);
+                bytes = &bytes[1..];
+            }
+        }
+    }
+
+    /// Says that no more bytes come. Whether they were one whole document.
+    pub fn finish<V: Visitor<Key = K>>(&mut self, visitor: &mut V) -> bool {
+        if self.state == State::Number && self.path.is_empty() {
+            self.end_number(visitor);
+        }
+        self.state == State::Ended
+    }
+
+    /// Makes ready for another document.
+    pub fn reset(&mut self) {
+        self.state = State::Value;
+        self.path.clear();
+        self.is_object.clear();
+        self.capture.clear();
+        self.size = TextSize::default();
+    }
+
+    /// Scans up to the next quote, escape or end of input in one go: nearly all of a body is text.
+    fn feed_text<'a, V: Visitor<Key = K>>(
+        &mut self,
+        bytes: &'a [u8],
+        role: Role,
+        visitor: &mut V,
+    ) -> &'a [u8] {
+        let end = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' ')).unwrap_or(bytes.len());
+        let (plain, rest) = bytes.split_at(end);
+        self.size.add_utf8(plain);
+        self.keep(plain);
+        let Some(byte) = rest.first() else { return rest };
+        match byte {
+            b'"' => self.end_text(role, visitor),
+            b'\\' => self.state = State::Escape(role),
+            _ => self.state = State::Broken,
+        }
+        &rest[1..]
+    }
+
+    fn step<V: Visitor<Key = K>>(&mut self, byte: u8, visitor: &mut V) {
+        let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        self.state = match (self.state, byte) {
+            (State::Escape(role), _) => self.escape(role, byte),
+            (State::Unicode { role, digits, code, high }, _) => self.unicode(role, digits, code, high, byte),
+            (State::HighSurrogate(role, high), b'\\') => State::HighSurrogateEscape(role, high),
+            (State::HighSurrogate(role, _), _) => {
+                return self.lone_surrogate(State::Text(role), byte, visitor);
+            }
+            (State::HighSurrogateEscape(role, high), b'u') => {
+                State::Unicode { role, digits: 0, code: 0, high: Some(high) }
+            }
+            (State::HighSurrogateEscape(role, _), _) => {
+                return self.lone_surrogate(State::Escape(role), byte, visitor);
+            }
+            (State::Number, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E') => {
+                self.keep(&[byte]);
+                State::Number
+            }
+            (State::Number, _) => return self.after_number(byte, visitor),
+            (State::Literal { word, matched }, _) => self.literal(word, matched, byte, visitor),
+            (state, _) if is_space => state,
+            (State::FirstItem, b']') | (State::FirstKey, b'}') | (State::AfterValue, b']' | b'}') => {
+                self.close(byte)
+            }
+            (State::Value | State::FirstItem, _) => self.begin_value::<V>(byte),
+            (State::FirstKey | State::Key, b'"') => self.begin_text(Role::Key),
+            (State::Colon, b':') => State::Value,
+            (State::AfterValue, b',') if self.is_object.last() == Some(&true) => State::Key,
+            (State::AfterValue, b',') => State::Value,
+            _ => State::Broken,
+        };
+    }
+
+    fn begin_value<V: Visitor<Key = K>>(&mut self, byte: u8) -> State {
+        let opened = match byte {
+            b'"' => return self.begin_text(Role::Value),
+            b'-' | b'0'..=b'9' => {
+                self.capture.clear();
+                self.keep(&[byte]);
+                return State::Number;
+            }
+            b't' => return State::Literal { word: "true", matched: 1 },
+            b'f' => return State::Literal { word: "false", matched: 1 },
+            b'n' => return State::Literal { word: "null", matched: 1 },
+            b'{' => State::FirstKey,
+            b'[' => State::FirstItem,
+            _ => return State::Broken,
+        };
+        if self.path.len() == DEPTH_MAX {
+            return State::Broken;
+        }
+        self.path.push(V::ITEM);
+        self.is_object.push(byte == b'{');
+        opened
+    }
+
+    fn close(&mut self, byte: u8) -> State {
+        if self.is_object.pop() != Some(byte == b'}') {
+            return State::Broken;
+        }
+        self.path.pop();
+        self.after_value()
+    }
+
+    fn after_value(&self) -> State {
+        if self.path.is_empty() { State::Ended } else { State::AfterValue }
+    }
+
+    fn begin_text(&mut self, role: Role) -> State {
+        self.capture.clear();
+        self.size = TextSize::default();
+        State::Text(role)
+    }
+
+    fn end_text<V: Visitor<Key = K>>(&mut self, role: Role, visitor: &mut V) {
+        let start = lossy_start(&self.capture);
+        match role {
+            Role::Key => {
+                let key = visitor.key(&start, self.size);
+                let innermost = self.path.last_mut().expect("a key is read only inside an object");
+                *innermost = key;
+                self.state = State::Colon;
+            }
+            Role::Value => {
+                visitor.scalar(&self.path, Scalar::Text { start: &start, size: self.size });
+                self.state = self.after_value();
+            }
+        }
+    }
+
+    fn after_number<V: Visitor<Key = K>>(&mut self, byte: u8, visitor: &mut V) {
+        self.end_number(visitor);
+        if self.state != State::Broken {
+            self.step(byte, visitor);
+        }
+    }
+
+    fn end_number<V: Visitor<Key = K>>(&mut self, visitor: &mut V) {
+        let text = String::from_utf8_lossy(&self.capture);
+        if !is_number(&text) {
+            self.state = State::Broken;
+            return;
+        }
+        visitor.scalar(&self.path, Scalar::Number(&text));
+        self.state = self.after_value();
+    }
+
+    fn literal<V: Visitor<Key = K>>(
+        &self,
+        word: &'static str,
+        matched: usize,
+        byte: u8,
+        visitor: &mut V,
+    ) -> State {
+        if word.as_bytes().get(matched) != Some(&byte) {
+            return State::Broken;
+        }
+        if matched + 1 < word.len() {
+            return State::Literal { word, matched: matched + 1 };
+        }
+        let value = if word == "null" { Scalar::Null } else { Scalar::Bool(word == "true") };
+        visitor.scalar(&self.path, value);
+        self.after_value()
+    }
+
+    fn escape(&mut self, role: Role, byte: u8) -> State {
+        let character = match byte {
+            b'"' | b'\\' | b'/' => char::from(byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => return State::Unicode { role, digits: 0, code: 0, high: None },
+            _ => return State::Broken,
+        };
+        self.keep_char(character);
+        State::Text(role)
+    }
+
+    fn unicode(&mut self, role: Role, digits: u8, code: u16, high: Option<u16>, byte: u8) -> State {
+        let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else {
+            return State::Broken;
+        };
+        let code = code << 4 | digit;
+        if digits < 3 {
+            return State::Unicode { role, digits: digits + 1, code, high };
+        }
+        let is_low = (0xdc00..0xe000).contains(&code);
+        match high {
+            Some(high) if is_low => {
+                let pair = char::decode_utf16([high, code]).next().and_then(Result::ok);
+                self.keep_char(pair.unwrap_or(char::REPLACEMENT_CHARACTER));
+                return State::Text(role);
+            }
+            Some(_) => self.keep_char(char::REPLACEMENT_CHARACTER),
+            None => {}
+        }
+        if (0xd800..0xdc00).contains(&code) {
+            return State::HighSurrogate(role, code);
+        }
+        self.keep_char(char::from_u32(u32::from(code)).unwrap_or(char::REPLACEMENT_CHARACTER));
+        State::Text(role)
+    }
+
+    /// Half of a pair without its other half: JSON allows it, UTF-8 has no way to write it.
+    fn lone_surrogate<V: Visitor<Key = K>>(&mut self, next: State, byte: u8, visitor: &mut V) {
+        self.keep_char(char::REPLACEMENT_CHARACTER);
+        self.state = next;
+        self.feed(&[byte], visitor);
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = CAPTURE_BYTES_MAX.saturating_sub(self.capture.len());
+        self.capture.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn keep_char(&mut self, character: char) {
+        self.size.add_char(character);
+        let mut utf8 = [0; 4];
+        self.keep(character.encode_utf8(&mut utf8).as_bytes());
+    }
+}
+
+/// The captured bytes as text. A character that the bound cut in two is left off.
+fn lossy_start(captured: &[u8]) -> std::borrow::Cow<'_, str> {
+    match std::str::from_utf8(captured) {
+        Err(error) if captured.len() == CAPTURE_BYTES_MAX && error.error_len().is_none() => {
+            String::from_utf8_lossy(&captured[..error.valid_up_to()])
+        }
+        _ => String::from_utf8_lossy(captured),
+    }
+}
+
+/// RFC 8259, section 6: no leading zeros, digits on both sides of the point, digits in the exponent.
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (mantissa, None),
+    };
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && fraction.is_none_or(is_digits)
+        && exponent.is_none_or(is_digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes down what it hears, one line a scalar.
+    #[derive(Default)]
+    struct Recorder {
+        names: Vec<String>,
+        lines: Vec<String>,
+    }
+
+    impl Visitor for Recorder {
+        type Key = usize;
+        const ITEM: usize = usize::MAX;
+
+        fn key(&mut self, name: &str, _size: TextSize) -> usize {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        }
+
+        fn scalar(&mut self, path: &[usize], value: Scalar<'_>) {
+            let names = path.iter().map(|key| self.names.get(*key).map_or("*", String::as_str));
+            let path = names.collect::<Vec<_>>().join(".");
+            self.lines.push(match value {
+                Scalar::Text { start, size } => format!("{path}={start:?}/{}+{}", size.narrow, size.wide),
+                Scalar::Number(text) => format!("{path}={text}"),
+                Scalar::Bool(value) => format!("{path}={value}"),
+                Scalar::Null => format!("{path}=null"),
+            });
+        }
+    }
+
+    fn scan_in_steps(document: &[u8], step: usize) -> (Vec<String>, bool) {
+        let (mut scanner, mut recorder) = (Scanner::default(), Recorder::default());
+        document.chunks(step).for_each(|piece| scanner.feed(piece, &mut recorder));
+        let whole = scanner.finish(&mut recorder);
+        (recorder.lines, whole)
+    }
+
+    fn scan(document: &str) -> (Vec<String>, bool) {
+        let whole = scan_in_steps(document.as_bytes(), document.len().max(1));
+        for step in 1..document.len().min(12) {
+            assert_eq!(scan_in_steps(document.as_bytes(), step), whole, "step {step} of {document}");
+        }
+        assert_eq!(whole.1, serde_json::from_str::<serde_json::Value>(document).is_ok(), "{document}");
+        whole
+    }
+
+    #[test]
+    fn scalars_come_with_their_paths() {
+        let (lines, whole) = scan(r#" {"a":{"b":[1,-2.5e3,{"c":"x"}],"d":true},"e":null,"f":[],"g":{}} "#);
+        assert!(whole);
+        assert_eq!(lines, ["a.b.*=1", "a.b.*=-2.5e3", "a.b.*.c=\"x\"/1+0", "a.d=true", "e=null"]);
+        assert_eq!(scan("42"), (vec!["=42".to_owned()], true));
+        assert_eq!(scan("\"\""), (vec!["=\"\"/0+0".to_owned()], true));
+    }
+
+    #[test]
+    fn text_is_decoded_and_sized() {
+        assert_eq!(
+            scan(r#"["aé\n\u00e9\u4f60好\ud83d\ude00\\\"\/"]"#).0,
+            ["*=\"aé\\né你好😀\\\\\\\"/\"/7+3"]
+        );
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_replaced() {
+        for (document, text) in [
+            (r#"["\ud83dx"]"#, "\u{fffd}x"),
+            (r#"["\ud83d\n"]"#, "\u{fffd}\n"),
+            (r#"["\ud83d\u0041"]"#, "\u{fffd}A"),
+            (r#"["\ud83d\ud83d\ude00"]"#, "\u{fffd}😀"),
+            (r#"["\ude00"]"#, "\u{fffd}"),
+            (r#"["\ud83d"]"#, "\u{fffd}"),
+        ] {
+            for step in 1..9 {
+                let (lines, whole) = scan_in_steps(document.as_bytes(), step);
+                assert!(whole && lines[0].starts_with(&format!("*={text:?}/")), "{document}: {lines:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_text_is_counted_whole_and_kept_in_part() {
+        let document = format!(r#"{{"k":"{}"}}"#, "é".repeat(5_000));
+        let (lines, whole) = scan(&document);
+        assert!(whole && lines[0].ends_with("/5000+0"), "{}", lines[0].len());
+        assert!(lines[0].len() < CAPTURE_BYTES_MAX + 20);
+        let odd = format!(r#"["a{}"]"#, "é".repeat(CAPTURE_BYTES_MAX));
+        assert!(!scan(&odd).0[0].contains('\u{fffd}'), "a character cut by the bound is left off");
+    }
+
+    #[test]
+    fn what_is_not_json_is_noticed() {
+        for document in [
+            "",
+            "{",
+            "[1,]",
+            "{\"a\":}",
+            "{\"a\" 1}",
+            "{a:1}",
+            "[01]",
+            "[1.]",
+            "[.5]",
+            "[1e]",
+            "[+1]",
+            "[-]",
+            "tru",
+            "truex",
+            "[nul]",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "[1 2]",
+            "{} {}",
+            "[}",
+            "{]",
+            "]",
+            "{\"a\":1,}",
+            "\"a\nb\"",
+            "--1",
+            "1-",
+        ] {
+            assert!(!scan(document).1, "{document}");
+        }
+        let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
+        assert!(!scan_in_steps(deep.as_bytes(), 7).1);
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_in_any_dress() {
+        assert_eq!(Scalar::Number("12").as_count(), Some(12));
+        assert_eq!(Scalar::Number("12.0").as_count(), Some(12));
+        assert_eq!(Scalar::Text { start: "12", size: TextSize::default() }.as_count(), Some(12));
+        for odd in ["-1", "1.5", "1e3", ""] {
+            assert_eq!(Scalar::Number(odd).as_count(), None, "{odd}");
+        }
+        assert_eq!(Scalar::Null.as_count(), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Where a request goes: a page of the proxy's own, or on to the upstream.
+
+use crate::config::Upstream;
+
+/// What a request's method and target ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// `GET /` or `HEAD /`: a sign of life. Claude Code probes with the latter, without a key.
+    Root,
+    /// `/health`
+    Health,
+    /// `/usage`
+    Usage,
+    /// A page of the proxy's own, with a method that it does not know.
+    PageMethodNotAllowed,
+    /// Everything else.
+    Forward(Forward),
+}
+
+/// A request for the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The target at the upstream, with its base path and the query.
+    pub target: String,
+    /// Whether it makes the model work, and so costs tokens.
+    pub is_generation: bool,
+    /// The dialect of its answers.
+    pub dialect: Dialect,
+}
+
+/// How errors are worded on a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `{"type":"error","error":{"type":…,"message":…}}`
+    Anthropic,
+    /// `{"error":{"message":…,"type":…,"param":…,"code":…}}`
+    OpenAi,
+}
+
+impl Dialect {
+    /// The dialect spoken at a target: Anthropic's under `messages`, OpenAI's elsewhere.
+    pub fn of(target: &str) -> Self {
+        let path = without_query(target);
+        if path.split('/').any(|segment| segment == "messages") { Self::Anthropic } else { Self::OpenAi }
+    }
+}
+
+/// Decides where a request goes.
+pub fn route(method: &str, target: &str, upstream: &Upstream) -> Route {
+    let path = without_query(target);
+    let is_read = matches!(method, "GET" | "HEAD");
+    match path {
+        "/" if is_read => Route::Root,
+        "/health" if is_read => Route::Health,
+        "/usage" if is_read => Route::Usage,
+        "/health" | "/usage" => Route::PageMethodNotAllowed,
+        _ => Route::Forward(forward(method, target, &upstream.base_path)),
+    }
+}
+
+fn forward(method: &str, target: &str, base_path: &str) -> Forward {
+    let has_base =
+        target.strip_prefix(base_path).is_some_and(|rest| rest.starts_with(['/', '?']) || rest.is_empty());
+    let own_path = without_query(if has_base { &target[base_path.len()..] } else { target });
+    Forward {
+        target: if has_base { target.to_owned() } else { format!("{base_path}{target}") },
+        is_generation: method == "POST" && is_generation(own_path),
+        dialect: Dialect::of(own_path),
+    }
+}
+
+/// Everything POSTed under `/v1/` but `count_tokens`, and the known endpoints wherever they are.
+fn is_generation(path: &str) -> bool {
+    const ENDPOINTS: [&str; 5] =
+        ["/chat/completions", "/completions", "/messages", "/responses", "/embeddings"];
+    let path = path.trim_end_matches('/');
+    !path.ends_with("/count_tokens")
+        && (path.starts_with("/v1/") || ENDPOINTS.iter().any(|endpoint| path.ends_with(endpoint)))
+}
+
+fn without_query(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to_fireworks(method: &str, target: &str) -> Route {
+        route(method, target, &Upstream::parse("https://api.fireworks.ai/inference").expect("a base URL"))
+    }
+
+    fn forwarded(method: &str, target: &str) -> Forward {
+        match to_fireworks(method, target) {
+            Route::Forward(forward) => forward,
+            other => panic!("{method} {target}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn own_pages_are_read_only() {
+        assert_eq!(to_fireworks("HEAD", "/"), Route::Root);
+        assert_eq!(to_fireworks("GET", "/?x=1"), Route::Root);
+        assert_eq!(to_fireworks("GET", "/health"), Route::Health);
+        assert_eq!(to_fireworks("HEAD", "/usage"), Route::Usage);
+        assert_eq!(to_fireworks("POST", "/usage"), Route::PageMethodNotAllowed);
+        assert_eq!(forwarded("POST", "/").target, "/inference/");
+        assert_eq!(forwarded("GET", "/healthy").target, "/inference/healthy");
+    }
+
+    #[test]
+    fn the_base_path_is_put_before_the_target_once() {
+        assert_eq!(forwarded("POST", "/v1/messages?beta=true").target, "/inference/v1/messages?beta=true");
+        assert_eq!(forwarded("POST", "/inference/v1/messages").target, "/inference/v1/messages");
+        assert_eq!(forwarded("GET", "/inference?x").target, "/inference?x");
+        assert_eq!(forwarded("GET", "/inferences/v1").target, "/inference/inferences/v1");
+        let bare = Upstream::parse("https://host").expect("a base URL");
+        let Route::Forward(forward) = route("GET", "/v1/models", &bare) else { panic!("not forwarded") };
+        assert_eq!(forward.target, "/v1/models");
+    }
+
+    #[test]
+    fn generation_is_what_is_posted_under_v1() {
+        for target in [
+            "/v1/chat/completions",
+            "/v1/messages?beta=true",
+            "/v1/responses",
+            "/v1/embeddings",
+            "/v1/something/new",
+            "/inference/v1/messages",
+            "/chat/completions",
+        ] {
+            assert!(forwarded("POST", target).is_generation, "{target}");
+        }
+        for (method, target) in [
+            ("GET", "/v1/models"),
+            ("POST", "/v1/messages/count_tokens"),
+            ("POST", "/v1/messages/count_tokens?beta=true"),
+            ("DELETE", "/v1/responses"),
+            ("POST", "/other"),
+        ] {
+            assert!(!forwarded(method, target).is_generation, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn the_dialect_follows_the_path() {
+        assert_eq!(forwarded("POST", "/v1/messages").dialect, Dialect::Anthropic);
+        assert_eq!(forwarded("POST", "/v1/messages/count_tokens").dialect, Dialect::Anthropic);
+        assert_eq!(forwarded("POST", "/v1/chat/completions").dialect, Dialect::OpenAi);
+        assert_eq!(forwarded("GET", "/v1/models?for=/messages").dialect, Dialect::OpenAi);
+    }
+}
