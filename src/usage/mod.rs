@@ -1,7 +1,7 @@
 //! What a response says it cost, read while it goes by.
 //!
 //! [`Meter`] watches the payload of one response, JSON or SSE, in either dialect, and never changes
-//! or holds it. [`Report`] gathers the usage fields it meets; [`Usage`] is what they come to. Where a
+//! or holds it. [`Report`] gathers the usage fields it meets and says what they come to. Where a
 //! stream is cut before it reports, the text that went by was counted and stands in for the report.
 
 mod json;
@@ -11,17 +11,6 @@ use crate::json::{Scanner, TextSize};
 
 use json::ReportVisitor;
 use sse::SseScanner;
-
-/// Tokens that one request used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// All prompt tokens, cached or not.
-    pub prompt: u64,
-    /// The part of `prompt` that no cache served.
-    pub uncached_prompt: u64,
-    /// Generated tokens, reasoning included.
-    pub generated: u64,
-}
 
 /// Usage fields as they were met, in either dialect. Of each field the last value that is not zero
 /// stands: Fireworks opens an Anthropic stream with zeros and reports at its end, Anthropic itself

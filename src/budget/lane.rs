@@ -1,0 +1,181 @@
+//! One lane: the three token budgets of one model under one credential.
+
+use super::{Dimension, Refusal, Tokens, WaitsFor, demand::Estimator, learned::LiveLimit, window::Window};
+use crate::{
+    config::{TokenLimits, share_of},
+    time::Mono,
+};
+
+/// Fireworks limits each model of an account apart, so each has books of its own.
+#[derive(Debug)]
+pub struct Lane {
+    /// The model as clients name it; empty where a body names none.
+    pub model: String,
+    /// The keyed hash of the credential. Says nothing about the credential itself.
+    pub credential: u64,
+    /// What its requests cost.
+    pub estimator: Estimator,
+    /// Requests between admission and settlement.
+    pub in_flight: usize,
+    books: [Book; 3],
+    safety_ratio: f64,
+    last_used: Mono,
+}
+
+/// One dimension's account.
+#[derive(Debug)]
+struct Book {
+    limit: LiveLimit,
+    window: Window,
+    /// Tokens that requests in flight may yet use, beyond what the window holds.
+    reserved: u64,
+}
+
+/// One dimension's account, as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balance {
+    /// Which one.
+    pub dimension: Dimension,
+    /// The limit of the settings, in tokens per minute.
+    pub configured: u64,
+    /// The limit that headers taught, if any.
+    pub learned: Option<u64>,
+    /// What may be used within a minute: the limit that holds, times the safety ratio.
+    pub effective: u64,
+    /// Used within the last minute.
+    pub used: u64,
+    /// Held for requests in flight.
+    pub reserved: u64,
+}
+
+impl Lane {
+    /// A lane with empty books.
+    pub(super) fn new(
+        model: &str,
+        credential: u64,
+        limits: &TokenLimits,
+        safety_ratio: f64,
+        now: Mono,
+    ) -> Self {
+        let book =
+            |configured| Book { limit: LiveLimit::new(configured), window: Window::default(), reserved: 0 };
+        Self {
+            model: model.to_owned(),
+            credential,
+            estimator: Estimator::default(),
+            in_flight: 0,
+            books: [book(limits.prompt), book(limits.uncached_prompt), book(limits.generated)],
+            safety_ratio,
+            last_used: now,
+        }
+    }
+
+    /// Whether all three budgets have room for `demand`. If not, the one that has to be waited for
+    /// longest.
+    ///
+    /// # Errors
+    /// What to wait for, and when it is worth asking again.
+    pub(super) fn check(&mut self, demand: &Tokens, now: Mono) -> Result<(), Refusal> {
+        let safety_ratio = self.safety_ratio;
+        let mut refusals = Dimension::ALL.into_iter().filter_map(|dimension| {
+            let book = &mut self.books[dimension as usize];
+            let until = book.check(demand.get(dimension), safety_ratio, now).err()?;
+            Some(Refusal { waits_for: WaitsFor::Tokens(dimension), until })
+        });
+        let Some(first) = refusals.next() else { return Ok(()) };
+        // No time at all, "when somebody settles", outlasts every time.
+        let is_longer = |left: &Refusal, right: &Refusal| {
+            left.until.is_none()
+                || right.until.is_some_and(|right| left.until.is_some_and(|left| left > right))
+        };
+        Err(refusals.fold(first, |longest, other| if is_longer(&other, &longest) { other } else { longest }))
+    }
+
+    pub(super) fn reserve(&mut self, demand: &Tokens, now: Mono) {
+        for dimension in Dimension::ALL {
+            self.books[dimension as usize].reserved += demand.get(dimension);
+        }
+        self.in_flight += 1;
+        self.last_used = now;
+    }
+
+    /// Counts the prompt from the moment the request is sent, as Fireworks does at admission.
+    pub(super) fn count_prompt(&mut self, tokens: u64, now: Mono) {
+        let book = &mut self.books[Dimension::Prompt as usize];
+        book.reserved -= tokens;
+        book.window.add(now, tokens);
+    }
+
+    /// Replaces what was held for a request by what it used. The prompt counts from `sent_at`, the
+    /// rest from `now`: Fireworks charges it when it is known.
+    pub(super) fn settle(&mut self, held: &Tokens, sent_at: Option<Mono>, used: &Tokens, now: Mono) {
+        for dimension in Dimension::ALL {
+            let book = &mut self.books[dimension as usize];
+            let (held, used) = (held.get(dimension), used.get(dimension));
+            match sent_at {
+                Some(sent_at) if dimension == Dimension::Prompt => {
+                    book.window.remove(sent_at, held);
+                    book.window.add(sent_at, used);
+                }
+                _ => {
+                    book.reserved -= held;
+                    book.window.add(now, used);
+                }
+            }
+        }
+        self.in_flight -= 1;
+        self.last_used = now;
+    }
+
+    /// Takes one limit from a response's headers, in the header's own unit.
+    pub(super) fn learn(&mut self, dimension: Dimension, value: u64, now: Mono) {
+        if let Some(per_minute) = dimension.per_minute(value) {
+            self.books[dimension as usize].limit.learn(per_minute, now);
+        }
+    }
+
+    /// Each budget as it stands.
+    pub fn balances(&mut self, now: Mono) -> [Balance; 3] {
+        let safety_ratio = self.safety_ratio;
+        Dimension::ALL.map(|dimension| {
+            let book = &mut self.books[dimension as usize];
+            Balance {
+                dimension,
+                configured: book.limit.configured().tokens_per_minute,
+                learned: book.limit.learned(now),
+                effective: book.effective(safety_ratio, now),
+                used: book.window.used(now),
+                reserved: book.reserved,
+            }
+        })
+    }
+
+    /// Whether nothing would be lost with the lane but what it has learned.
+    pub(super) fn is_idle(&mut self, now: Mono) -> bool {
+        self.in_flight == 0 && self.books.iter_mut().all(|book| book.window.used(now) == 0)
+    }
+
+    pub(super) fn last_used(&self) -> Mono {
+        self.last_used
+    }
+}
+
+impl Book {
+    fn effective(&self, safety_ratio: f64, now: Mono) -> u64 {
+        share_of(self.limit.tokens_per_minute(now), safety_ratio)
+    }
+
+    /// Whether there is room for `tokens`; if not, when there may be, `None` for "when somebody
+    /// settles". A request bigger than the whole budget goes alone, when nothing else is counted.
+    fn check(&mut self, tokens: u64, safety_ratio: f64, now: Mono) -> Result<(), Option<Mono>> {
+        let effective = self.effective(safety_ratio, now);
+        let used = self.window.used(now);
+        if used + self.reserved + tokens <= effective || used + self.reserved == 0 || tokens == 0 {
+            return Ok(());
+        }
+        if self.reserved > 0 && self.reserved + tokens > effective {
+            return Err(None);
+        }
+        Err(self.window.falls_to(effective.saturating_sub(self.reserved + tokens)))
+    }
+}
