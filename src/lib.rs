@@ -1,11 +1,24 @@
 //! skeleton
 pub mod admission;
 pub mod budget;
+pub mod calendar;
 pub mod config;
+pub mod context;
+pub mod event;
+pub mod failure;
 pub mod http;
 pub mod inspect;
 pub mod json;
+pub mod ledger;
+pub mod net;
+pub mod outbox;
+pub mod proxy;
 pub mod queue;
+pub mod rejection;
+pub mod relay;
 pub mod route;
+pub mod session;
+pub mod stats;
+pub mod status;
 pub mod time;
 pub mod usage;

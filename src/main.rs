@@ -1,2 +1,60 @@
-//! skeleton
-fn main() {}
+//! `fireworks-proxy`: arguments, settings, log, run, exit code. No logic.
+
+use std::process::ExitCode;
+
+use fireworks_proxy::{
+    config::{Config, Host, Raw},
+    net::{Server, StartError, logger},
+};
+use log::{error, info, warn};
+
+/// The exit code of a start that could not be: a setting that cannot be meant, or a port in use.
+const CANNOT_START: u8 = 2;
+
+fn main() -> ExitCode {
+    if let Some(argument) = std::env::args().nth(1) {
+        eprintln!(
+            "fireworks-proxy: {argument:?} is not known: it takes no arguments, only environment variables (see README.md)"
+        );
+        return ExitCode::from(CANNOT_START);
+    }
+    match start() {
+        Err(error) => {
+            eprintln!("fireworks-proxy: {error}");
+            ExitCode::from(CANNOT_START)
+        }
+        Ok(mut server) => match server.run() {
+            Ok(()) => {
+                info!("Fireworks proxy stopped");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                error!("the event loop failed: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn start() -> Result<Server, StartError> {
+    let raw = Raw::from_variables(std::env::vars_os())?;
+    let config = Config::from_raw(&raw)?;
+    logger::start(config.log_level, config.timezone);
+    raw.warnings().for_each(|warning| warn!("{warning}"));
+    let settings = config.describe(&raw);
+    let (upstream, rps, host) =
+        (config.upstream.to_string(), config.requests_per_second, config.host.clone());
+    let server = Server::bind(config)?;
+    let addresses: Vec<String> =
+        server.addresses().iter().map(|address| format!("http://{address}")).collect();
+    info!("Fireworks proxy starting on {} -> {upstream} (RPS limit={rps:?})", addresses.join(" and "));
+    info!("{settings}");
+    if matches!(host, Host::Address(address) if !address.is_loopback()) {
+        warn!("FIREWORKS_PROXY_HOST is not a loopback address: other machines can use this proxy");
+    }
+    let stopper = server.stopper();
+    if let Err(error) = ctrlc::set_handler(move || stopper.stop()) {
+        warn!("Ctrl-C ends the proxy at once, without saving: {error}");
+    }
+    Ok(server)
+}

@@ -1,0 +1,261 @@
+//! What all sessions share: the settings, the budgets and the queue, the day, the counters, the
+//! timers, and the list of what the shell is to do.
+//!
+//! A session gets `&mut Context` beside `&mut self`, so that no state has two owners.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use log::Level;
+
+use crate::{
+    admission::Admission,
+    config::Config,
+    event::{ConnId, Output, Timer},
+    ledger::{Ledger, Notice, Restored},
+    queue::wheel::{TimerKey, Wheel},
+    stats::Stats,
+    time::{Mono, Now},
+};
+
+/// How long the day's count may be ahead of its file.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long until a file that could not be written is tried again, and complained about again.
+const SAVE_RETRY: Duration = Duration::from_secs(60);
+
+/// How often the line of statistics comes while something happens.
+const STATS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Context {
+    /// The settings.
+    pub config: Config,
+    /// Budgets and queue.
+    pub admission: Admission<ConnId>,
+    /// The day's tokens.
+    pub ledger: Ledger,
+    /// Counters.
+    pub stats: Stats,
+    /// The client that each upstream connection serves.
+    upstream_owners: BTreeMap<ConnId, ConnId>,
+    outputs: VecDeque<Output>,
+    wheel: Wheel<Timer>,
+    admission_alarm: Option<(Mono, TimerKey)>,
+    is_save_set: bool,
+    saved_at: Option<Mono>,
+    is_stats_line_set: bool,
+    next_conn: u64,
+    seed: u64,
+}
+
+impl Context {
+    /// Full budgets, an empty day, and nothing to do. `seed` keys the hash of credentials.
+    pub fn new(config: Config, seed: u64, now: Now) -> Self {
+        Self {
+            admission: Admission::new(&config),
+            ledger: Ledger::new(&config, now.wall),
+            stats: Stats::default(),
+            upstream_owners: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            wheel: Wheel::default(),
+            admission_alarm: None,
+            is_save_set: false,
+            saved_at: None,
+            is_stats_line_set: false,
+            next_conn: 0,
+            seed,
+            config,
+        }
+    }
+
+    // Connections.
+
+    /// An id that was never given before.
+    pub fn next_conn_id(&mut self) -> ConnId {
+        self.next_conn += 1;
+        ConnId::from_u64(self.next_conn)
+    }
+
+    /// Asks for a new upstream connection on behalf of a client.
+    pub fn dial(&mut self, client: ConnId) -> ConnId {
+        let upstream = self.next_conn_id();
+        self.upstream_owners.insert(upstream, client);
+        self.outputs.push_back(Output::Dial(upstream));
+        upstream
+    }
+
+    /// The client that an upstream connection serves.
+    pub fn owner_of(&self, upstream: ConnId) -> Option<ConnId> {
+        self.upstream_owners.get(&upstream).copied()
+    }
+
+    /// Asks the shell to close a connection of either kind.
+    pub fn close(&mut self, conn: ConnId) {
+        self.upstream_owners.remove(&conn);
+        self.outputs.push_back(Output::Close(conn));
+    }
+
+    /// Tells the shell that a connection has bytes to write, or room again to read.
+    pub fn run(&mut self, conn: ConnId) {
+        self.outputs.push_back(Output::Run(conn));
+    }
+
+    /// Asks the shell to end our side of a connection.
+    pub fn shutdown_write(&mut self, conn: ConnId) {
+        self.outputs.push_back(Output::ShutdownWrite(conn));
+    }
+
+    /// A line for the log.
+    pub fn log(&mut self, level: Level, line: String) {
+        self.outputs.push_back(Output::Log(level, line));
+    }
+
+    /// What the shell is to do next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The keyed hash of a credential, which is all that is kept of it.
+    pub fn credential_hash<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.seed.hash(&mut hasher);
+        values.for_each(|value| value.hash(&mut hasher));
+        hasher.finish()
+    }
+
+    // Timers.
+
+    /// Sets a timer.
+    pub fn set_timer(&mut self, at: Mono, timer: Timer) -> TimerKey {
+        self.wheel.insert(at, timer)
+    }
+
+    /// Takes a timer back.
+    pub fn cancel_timer(&mut self, key: TimerKey) {
+        self.wheel.remove(key);
+    }
+
+    /// The next timer that is due.
+    pub fn poll_timer(&mut self, now: Mono) -> Option<Timer> {
+        let timer = self.wheel.poll(now)?;
+        match timer {
+            Timer::Admission => self.admission_alarm = None,
+            Timer::Save => self.is_save_set = false,
+            Timer::StatsLine => self.is_stats_line_set = false,
+            Timer::Session(_) => {}
+        }
+        Some(timer)
+    }
+
+    /// When the earliest timer wants to be polled, and which one that is.
+    pub fn next_timer(&self) -> Option<(Mono, Timer)> {
+        self.wheel.next_expiration().map(|(at, timer)| (at, *timer))
+    }
+
+    /// Sets the alarm for when there may be room for a waiting request.
+    pub fn set_admission_alarm(&mut self) {
+        let wanted = self.admission.next_admission();
+        if wanted == self.admission_alarm.map(|(at, _)| at) {
+            return;
+        }
+        if let Some((_, key)) = self.admission_alarm.take() {
+            self.wheel.remove(key);
+        }
+        self.admission_alarm = wanted.map(|at| (at, self.wheel.insert(at, Timer::Admission)));
+    }
+
+    /// Sees to it that the line of statistics comes.
+    pub fn set_stats_line(&mut self, now: Mono) {
+        if !self.is_stats_line_set {
+            self.is_stats_line_set = true;
+            self.wheel.insert(now + STATS_INTERVAL, Timer::StatsLine);
+        }
+    }
+
+    // The day.
+
+    /// Takes up the count of a state file, and logs where it cannot.
+    pub fn restore_day(&mut self, file: &[u8]) -> Restored {
+        let restored = self.ledger.restore(file);
+        let path = self.config.usage_state.display().to_string();
+        match &restored {
+            Restored::Continued => {
+                let used = self.ledger.used();
+                self.log(Level::Info, format!("{path}: {used} tokens were used today already"));
+            }
+            Restored::OtherDay(date) => {
+                self.log(Level::Warn, format!("{path} is of {date}; it is put aside and today starts at 0"));
+            }
+            Restored::Damaged(why) => {
+                let line = format!("{path} is damaged ({why}); it is put aside and today starts at 0");
+                self.log(Level::Warn, line);
+            }
+        }
+        restored
+    }
+
+    /// Starts the next day if it has come.
+    pub fn roll_day(&mut self, now: Now) {
+        if self.ledger.roll(now.wall) {
+            let line = format!("a new day: {}, the daily count starts at 0", self.ledger.date());
+            self.log(Level::Info, line);
+            self.set_save(now.mono);
+        }
+    }
+
+    /// Counts what a response reported, and warns once near and once at the limit.
+    pub fn count_tokens(&mut self, prompt: u64, generated: u64, now: Now) {
+        self.roll_day(now);
+        let notice = self.ledger.count(prompt, generated, now.wall);
+        if self.ledger.is_unsaved() {
+            self.set_save(now.mono);
+        }
+        let (used, limit) = (self.ledger.used(), self.ledger.limit().unwrap_or(0));
+        let resets_at = self.ledger.resets_at_local();
+        match notice {
+            None => {}
+            Some(Notice::Warning) => self.log(
+                Level::Warn,
+                format!("daily token limit: {used} of {limit} used; at the limit requests get 429 until {resets_at}"),
+            ),
+            Some(Notice::LimitReached) => self.log(
+                Level::Error,
+                format!("daily token limit REACHED: {used} of {limit} used; generation requests get 429 until {resets_at}"),
+            ),
+        }
+    }
+
+    /// Hands the day's count to the shell, if it is not saved.
+    pub fn save_day(&mut self, now: Mono) {
+        if let Some(file) = self.ledger.snapshot() {
+            self.saved_at = Some(now);
+            self.outputs.push_back(Output::Save(file));
+        }
+    }
+
+    /// The state file could not be written: says so, and tries again later.
+    pub fn save_failed(&mut self, reason: &str, now: Mono) {
+        self.ledger.mark_unsaved();
+        let path = self.config.usage_state.display().to_string();
+        let line = format!(
+            "{path} cannot be written ({reason}); the count goes on in memory and is tried again in a minute"
+        );
+        self.log(Level::Warn, line);
+        self.is_save_set = true;
+        self.wheel.insert(now + SAVE_RETRY, Timer::Save);
+    }
+
+    /// Sees to it that the day is saved within [`SAVE_INTERVAL`] of the last time.
+    fn set_save(&mut self, now: Mono) {
+        if !self.is_save_set {
+            self.is_save_set = true;
+            let at = self.saved_at.map_or(now, |saved_at| (saved_at + SAVE_INTERVAL).max(now));
+            self.wheel.insert(at, Timer::Save);
+        }
+    }
+}

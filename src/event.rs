@@ -1,0 +1,67 @@
+//! The nouns that the core and the shell exchange.
+
+use crate::failure::Failure;
+
+/// Names a connection, to a client or to the upstream. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u64);
+
+impl ConnId {
+    /// The id with this number.
+    pub const fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+/// Something that happened on a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// A client connected; the id is a fresh one from [`crate::proxy::Proxy::next_conn_id`].
+    Accepted,
+    /// The upstream connection that [`Output::Dial`] asked for is ready, its TLS handshake done.
+    Connected,
+    /// Bytes came: at most [`crate::proxy::Proxy::window`] of them.
+    Received(&'a [u8]),
+    /// So many bytes of [`crate::proxy::Proxy::pending_write`] went out.
+    Wrote(usize),
+    /// The peer ended its side in good order.
+    Eof,
+    /// The connection is of no further use.
+    Failed(Failure),
+}
+
+/// What the shell is asked to do. Bytes to write are pulled with
+/// [`crate::proxy::Proxy::pending_write`] instead.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Open a new connection to the upstream under this id; answer with `Connected` or `Failed`.
+    Dial(ConnId),
+    /// This connection has bytes to write, or room again for bytes to read.
+    Run(ConnId),
+    /// Send the end of our side; the peer's side stays open.
+    ShutdownWrite(ConnId),
+    /// Close the connection and forget its id.
+    Close(ConnId),
+    /// Replace the state file by these bytes; say so if that fails.
+    Save(Vec<u8>),
+    /// Write a line to the log.
+    Log(log::Level, String),
+}
+
+/// Why the core wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// The deadline of a client's session.
+    Session(ConnId),
+    /// There may be room for a waiting request.
+    Admission,
+    /// The day's count has to be saved.
+    Save,
+    /// The line of statistics is due.
+    StatsLine,
+}

@@ -1,0 +1,111 @@
+//! What can go wrong between here and the upstream, and whose side it was on.
+//!
+//! A failure before a request reached Fireworks does not show in Fireworks' own dashboard, so every
+//! message says which of the two it was.
+
+use std::fmt;
+
+/// A failure of one exchange with the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Its class.
+    pub class: FailureClass,
+    /// What the system or the TLS library said. Holds no credential: it is about the connection.
+    pub detail: String,
+}
+
+/// The classes of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureClass {
+    /// The name does not resolve.
+    Dns,
+    /// No address accepts the connection.
+    ConnectRefused,
+    /// Name look-up, TCP and TLS together took too long.
+    ConnectTimeout,
+    /// The certificate is not trusted.
+    TlsCertificate,
+    /// The TLS handshake failed otherwise.
+    TlsOther,
+    /// The request could not be sent: no progress for too long.
+    WriteTimeout,
+    /// The connection ended before a response head.
+    ClosedBeforeHead,
+    /// The response head breaks the rules of HTTP.
+    BadHead,
+    /// No response head for too long.
+    HeadTimeout,
+    /// The connection ended, or broke the rules, within the body.
+    CutInStream,
+    /// No byte of the body for too long.
+    IdleInStream,
+}
+
+impl Failure {
+    /// A failure with a detail.
+    pub fn new(class: FailureClass, detail: impl Into<String>) -> Self {
+        Self { class, detail: detail.into() }
+    }
+}
+
+impl FailureClass {
+    /// The class as logs, pages and error bodies name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TlsCertificate => "tls_certificate",
+            Self::TlsOther => "tls_other",
+            Self::WriteTimeout => "write_timeout",
+            Self::ClosedBeforeHead => "closed_before_head",
+            Self::BadHead => "bad_head",
+            Self::HeadTimeout => "head_timeout",
+            Self::CutInStream => "cut_in_stream",
+            Self::IdleInStream => "idle_in_stream",
+        }
+    }
+
+    /// Whether the upstream may have seen the request.
+    pub const fn reached_upstream(self) -> bool {
+        !matches!(
+            self,
+            Self::Dns | Self::ConnectRefused | Self::ConnectTimeout | Self::TlsCertificate | Self::TlsOther
+        )
+    }
+
+    /// The status that the client gets, where it has not had one: 504 for time, 502 for the rest.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::ConnectTimeout | Self::WriteTimeout | Self::HeadTimeout | Self::IdleInStream => 504,
+            _ => 502,
+        }
+    }
+
+    const fn explanation(self) -> &'static str {
+        match self {
+            Self::Dns => "its name does not resolve",
+            Self::ConnectRefused => "no address of it accepts the connection",
+            Self::ConnectTimeout => "connecting took too long",
+            Self::TlsCertificate => "its certificate is not trusted",
+            Self::TlsOther => "the TLS handshake failed",
+            Self::WriteTimeout => "it did not take the request in time",
+            Self::ClosedBeforeHead => "it closed the connection before it answered",
+            Self::BadHead => "its answer is not HTTP",
+            Self::HeadTimeout => "it did not answer in time",
+            Self::CutInStream => "it broke off in mid-answer",
+            Self::IdleInStream => "its answer stalled",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.class.reached_upstream() {
+            "the request was sent to Fireworks"
+        } else {
+            "the request never reached Fireworks"
+        };
+        write!(formatter, "{} ({}; {side})", self.class.explanation(), self.detail)
+    }
+}

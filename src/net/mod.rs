@@ -1,0 +1,458 @@
+//! The shell: sockets, clocks, files and one helper thread around the core.
+//!
+//! One turn of the loop: read the clock once; wait for events; note which connections are ready;
+//! give each runnable connection a bounded number of bytes; do what the core asks for; let it handle
+//! its timers. A connection that could still run stays on the run list, and the next wait is then no
+//! wait. Decides nothing about HTTP, budgets or queues.
+
+mod conn;
+mod listen;
+pub mod logger;
+mod resolver;
+mod store;
+mod tls;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use log::{info, warn};
+use mio::{Events, Poll, Token, Waker, event::Event};
+
+use crate::{
+    config::{Config, ConfigError},
+    event::{ConnId, Input, Output},
+    failure::{Failure, FailureClass},
+    ledger::Restored,
+    proxy::Proxy,
+    time::{Mono, Now, Wall},
+};
+
+use conn::{Conn, ReadOutcome};
+use listen::Listener;
+use resolver::Resolver;
+use store::StateFile;
+use tls::Connector;
+
+/// Readiness events taken from the system at once.
+const EVENTS_MAX: usize = 1_024;
+
+/// Bytes that one connection may deliver in one turn, so that a fast stream does not starve others.
+const READ_BYTES_PER_TURN: usize = 64 * 1024;
+
+/// Writes of one connection in one turn.
+const WRITES_PER_TURN: usize = 4;
+
+/// Connections accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long accepting pauses after the system has refused, for want of descriptors for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const WAKER: Token = Token(0);
+
+/// Listeners have the tokens from 1; connections begin here.
+const FIRST_CONN: usize = 16;
+
+/// Why the proxy cannot start. Always one line that says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// A setting cannot be meant.
+    Config(ConfigError),
+    /// The system refused something.
+    System {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(formatter),
+            Self::System { what, error } => write!(formatter, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// Ends a running [`Server`] from another thread.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    waker: Arc<Waker>,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl Stopper {
+    /// Asks the server to save the day and return.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+        // If waking fails, the server has ended already.
+        let _ = self.waker.wake();
+    }
+}
+
+/// The proxy with its sockets.
+pub struct Server {
+    poll: Poll,
+    waker: Arc<Waker>,
+    is_stopped: Arc<AtomicBool>,
+    listeners: Vec<Listener>,
+    /// When accepting may go on after the system has refused.
+    accept_pause: Option<Mono>,
+    conns: BTreeMap<ConnId, Conn>,
+    /// Connections that could make progress.
+    runnable: BTreeSet<ConnId>,
+    proxy: Proxy,
+    connector: Connector,
+    resolver: Resolver,
+    /// Upstream connections that wait for the name to be resolved.
+    unresolved: Vec<ConnId>,
+    state_file: StateFile,
+    clock: Clock,
+    scratch: Vec<u8>,
+}
+
+impl Server {
+    /// Opens the listeners, reads the trusted roots and the state file, and starts the helper thread.
+    ///
+    /// # Errors
+    /// What keeps the proxy from starting, as one line.
+    pub fn bind(config: Config) -> Result<Self, StartError> {
+        let system = |what: &'static str| move |error| StartError::System { what: what.to_owned(), error };
+        let poll = Poll::new().map_err(system("cannot wait for events"))?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(system("cannot make a waker"))?;
+        let waker = Arc::new(waker);
+        let listeners = listen::bind(&config, poll.registry())?;
+        let connector = Connector::new(&config)?;
+        let resolver =
+            Resolver::start(&config.upstream, Arc::clone(&waker)).map_err(system("cannot start a thread"))?;
+        let clock = Clock::start();
+        let state_file = StateFile::new(&config.usage_state);
+        let mut proxy = Proxy::new(config, random_seed(), clock.now());
+        restore(&mut proxy, &state_file, clock.now());
+        Ok(Self {
+            poll,
+            waker,
+            is_stopped: Arc::default(),
+            listeners,
+            accept_pause: None,
+            conns: BTreeMap::new(),
+            runnable: BTreeSet::new(),
+            proxy,
+            connector,
+            resolver,
+            unresolved: Vec::new(),
+            state_file,
+            clock,
+            scratch: vec![0; READ_BYTES_PER_TURN],
+        })
+    }
+
+    /// The addresses that are listened on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| listener.address).collect()
+    }
+
+    /// A handle that ends [`Self::run`].
+    pub fn stopper(&self) -> Stopper {
+        Stopper { waker: Arc::clone(&self.waker), is_stopped: Arc::clone(&self.is_stopped) }
+    }
+
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    /// The system can no longer tell about events, which leaves nothing to do but to end.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        self.do_outputs(self.clock.now());
+        while !self.is_stopped.load(Ordering::Acquire) {
+            match self.poll.poll(&mut events, self.time_to_wait()) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let now = self.clock.now();
+            events.iter().for_each(|event| self.note(event));
+            self.take_addresses(now);
+            self.accept(now);
+            for conn in std::mem::take(&mut self.runnable) {
+                self.run_conn(conn, now);
+            }
+            self.proxy.handle_timeout(now);
+            self.do_outputs(now);
+        }
+        let now = self.clock.now();
+        self.proxy.handle_shutdown(now);
+        self.do_outputs(now);
+        Ok(())
+    }
+
+    /// Until the core's next timer, and not at all while something can run.
+    fn time_to_wait(&self) -> Option<Duration> {
+        let is_busy = !self.runnable.is_empty() || (self.accept_pause.is_none() && self.has_waiting_client());
+        if is_busy {
+            return Some(Duration::ZERO);
+        }
+        let timer = self.proxy.poll_timeout().map(|(at, _)| at);
+        let next = [timer, self.accept_pause].into_iter().flatten().min()?;
+        Some(next.since(self.clock.now().mono))
+    }
+
+    /// Records what an event says, and nothing more. Unknown tokens are of connections that were
+    /// closed earlier in this turn.
+    fn note(&mut self, event: &Event) {
+        let Token(token) = event.token();
+        if token >= FIRST_CONN {
+            let id = ConnId::from_u64((token - FIRST_CONN) as u64);
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.note(event);
+                self.runnable.insert(id);
+            }
+        } else if let Some(listener) =
+            self.listeners.iter_mut().find(|listener| listener.token == event.token())
+        {
+            listener.is_ready = true;
+        }
+    }
+
+    // Clients.
+
+    fn has_waiting_client(&self) -> bool {
+        !self.proxy.is_full() && self.listeners.iter().any(|listener| listener.is_ready)
+    }
+
+    fn accept(&mut self, now: Now) {
+        self.accept_pause = self.accept_pause.filter(|until| *until > now.mono);
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                if self.accept_pause.is_some() || self.proxy.is_full() || !self.listeners[index].is_ready {
+                    break;
+                }
+                match self.listeners[index].accept() {
+                    Ok(Some(stream)) => self.admit_client(stream, now),
+                    Ok(None) => {}
+                    Err(error) => {
+                        warn!("cannot accept connections: {error}; trying again shortly");
+                        self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
+                    }
+                }
+            }
+        }
+    }
+
+    fn admit_client(&mut self, stream: mio::net::TcpStream, now: Now) {
+        let id = self.proxy.next_conn_id();
+        let mut conn = Conn::accepted(stream);
+        if let Err(error) = conn.register(self.poll.registry(), token_of(id)) {
+            warn!("cannot watch a client's connection: {error}");
+            return;
+        }
+        self.conns.insert(id, conn);
+        self.runnable.insert(id);
+        self.proxy.handle_input(id, Input::Accepted, now);
+        self.do_outputs(now);
+    }
+
+    // Running connections.
+
+    /// Gives one connection its share of the turn: writes first, since they make room for reads.
+    fn run_conn(&mut self, id: ConnId, now: Now) {
+        if !self.make_ready(id, now) {
+            return;
+        }
+        self.write(id, now);
+        self.read(id, now);
+    }
+
+    /// Takes an upstream connection further towards being usable. Whether it is.
+    fn make_ready(&mut self, id: ConnId, now: Now) -> bool {
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
+        if conn.is_ready() {
+            return true;
+        }
+        match conn.make_ready(&self.connector, self.poll.registry(), token_of(id)) {
+            Ok(false) => false,
+            Ok(true) => {
+                self.tell(id, Input::Connected, now);
+                true
+            }
+            Err(failure) => {
+                self.tell(id, Input::Failed(failure), now);
+                false
+            }
+        }
+    }
+
+    fn write(&mut self, id: ConnId, now: Now) {
+        for _ in 0..WRITES_PER_TURN {
+            let Some(conn) = self.conns.get_mut(&id) else { return };
+            match conn.write(self.proxy.pending_write(id)) {
+                Ok(0) => return,
+                Ok(count) => self.tell(id, Input::Wrote(count), now),
+                Err(error) => {
+                    let failure = Failure::new(FailureClass::CutInStream, error.to_string());
+                    return self.tell(id, Input::Failed(failure), now);
+                }
+            }
+        }
+        self.runnable.insert(id);
+    }
+
+    fn read(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let room = self.proxy.window(id).min(READ_BYTES_PER_TURN);
+        if room == 0 {
+            return;
+        }
+        match conn.read(&mut self.scratch[..room]) {
+            ReadOutcome::Nothing => {}
+            ReadOutcome::Eof => self.tell(id, Input::Eof, now),
+            ReadOutcome::Failed(failure) => self.tell(id, Input::Failed(failure), now),
+            ReadOutcome::Bytes(count) => {
+                // There may be more, in the socket or decrypted already.
+                self.runnable.insert(id);
+                let scratch = std::mem::take(&mut self.scratch);
+                self.tell(id, Input::Received(&scratch[..count]), now);
+                self.scratch = scratch;
+            }
+        }
+    }
+
+    fn tell(&mut self, id: ConnId, input: Input<'_>, now: Now) {
+        self.proxy.handle_input(id, input, now);
+        self.do_outputs(now);
+    }
+
+    // What the core asks for.
+
+    fn do_outputs(&mut self, now: Now) {
+        let mut save_error = None;
+        while let Some(output) = self.proxy.poll_output() {
+            match output {
+                Output::Dial(id) => self.unresolved.push(id),
+                Output::Run(id) => {
+                    self.runnable.insert(id);
+                }
+                Output::ShutdownWrite(id) => {
+                    if let Some(conn) = self.conns.get_mut(&id) {
+                        conn.shutdown_write();
+                    }
+                }
+                Output::Close(id) => self.close(id),
+                Output::Save(bytes) => save_error = self.state_file.save(&bytes).err(),
+                Output::Log(level, line) => log::log!(level, "{line}"),
+            }
+        }
+        if let Some(error) = save_error {
+            self.proxy.handle_save_failed(&error.to_string(), now);
+        }
+        self.dial(now);
+    }
+
+    /// Opens the connections that were asked for, if the upstream's addresses are known; else they
+    /// wait for the resolver.
+    fn dial(&mut self, now: Now) {
+        if self.unresolved.is_empty() {
+            return;
+        }
+        let Some(addresses) = self.resolver.addresses(now.mono) else { return };
+        for id in std::mem::take(&mut self.unresolved) {
+            let mut conn = Conn::to_upstream(addresses.clone());
+            // The first attempt begins here; how it went shows when the connection runs.
+            conn.begin(self.poll.registry(), token_of(id));
+            self.conns.insert(id, conn);
+            self.runnable.insert(id);
+        }
+    }
+
+    /// Takes the resolver's answer, if there is one.
+    fn take_addresses(&mut self, now: Now) {
+        let Some(Err(failure)) = self.resolver.take_answer(now.mono) else { return self.dial(now) };
+        for id in std::mem::take(&mut self.unresolved) {
+            self.tell(id, Input::Failed(failure.clone()), now);
+        }
+    }
+
+    fn close(&mut self, id: ConnId) {
+        self.runnable.remove(&id);
+        self.unresolved.retain(|other| *other != id);
+        if let Some(conn) = self.conns.remove(&id) {
+            conn.close(self.poll.registry());
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Server");
+        shown
+            .field("addresses", &self.addresses())
+            .field("connections", &self.conns.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tokens are ids, which are never reused, so a late event cannot meet the wrong connection.
+fn token_of(id: ConnId) -> Token {
+    Token(usize::try_from(id.as_u64()).unwrap_or(usize::MAX - FIRST_CONN) + FIRST_CONN)
+}
+
+/// Takes up the day's count, and puts aside a file that is not of today.
+fn restore(proxy: &mut Proxy, state_file: &StateFile, now: Now) {
+    let file = state_file.load().unwrap_or_else(|error| {
+        warn!("{state_file} cannot be read ({error}); today starts at 0");
+        None
+    });
+    let put_aside = match proxy.handle_start(file.as_deref(), now) {
+        None | Some(Restored::Continued) => return,
+        Some(Restored::OtherDay(date)) => state_file.put_aside(&date),
+        Some(Restored::Damaged(_)) => state_file.put_aside("damaged"),
+    };
+    match put_aside {
+        Ok(path) => info!("the old state file is kept as {}", path.display()),
+        Err(error) => warn!("{state_file} cannot be put aside: {error}"),
+    }
+}
+
+/// A number that differs from start to start. The standard library seeds its hash tables so.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0_u8)
+}
+
+/// Both clocks, read together in one place.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let mono = Mono::ZERO + self.start.elapsed();
+        let wall = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
+        };
+        Now { mono, wall: Wall::from_unix_millis(wall) }
+    }
+}

@@ -1,0 +1,101 @@
+//! Name look-up: the one thing that the system can only do while we wait, so a helper thread waits.
+//!
+//! An answer serves for a short time, and the last good one serves on when a look-up fails.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use mio::Waker;
+
+use crate::{
+    config::Upstream,
+    failure::{Failure, FailureClass},
+    time::Mono,
+};
+
+/// How long an answer serves. Fireworks' edge changes its addresses rarely, and a look-up per request
+/// would cost more than the request.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Looks up the upstream's addresses.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    questions: Sender<()>,
+    answers: Receiver<io::Result<VecDeque<SocketAddr>>>,
+    host: String,
+    known: VecDeque<SocketAddr>,
+    /// When `known` was looked up; `None` for an address that needs no look-up.
+    known_at: Option<Mono>,
+    is_asking: bool,
+}
+
+impl Resolver {
+    /// Starts the helper thread, which ends when the resolver is dropped.
+    pub(super) fn start(upstream: &Upstream, waker: Arc<Waker>) -> io::Result<Self> {
+        let (questions, asked) = channel::<()>();
+        let (answered, answers) = channel();
+        let (host, port) = (upstream.host.clone(), upstream.port);
+        let name = host.clone();
+        thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+            while asked.recv().is_ok() {
+                let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
+                if answered.send(found).is_err() || waker.wake().is_err() {
+                    return;
+                }
+            }
+        })?;
+        let literal = host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port));
+        Ok(Self {
+            questions,
+            answers,
+            host,
+            known: literal.into_iter().collect(),
+            known_at: None,
+            is_asking: false,
+        })
+    }
+
+    /// The addresses, if they are known and fresh enough. Asks for them if not; the answer comes
+    /// through [`Self::take_answer`].
+    pub(super) fn addresses(&mut self, now: Mono) -> Option<VecDeque<SocketAddr>> {
+        let is_literal = self.known_at.is_none() && !self.known.is_empty();
+        let is_fresh = is_literal || self.known_at.is_some_and(|at| now.since(at) < FRESH);
+        if !is_fresh && !self.is_asking {
+            self.is_asking = self.questions.send(()).is_ok();
+        }
+        (is_fresh || (self.is_asking && !self.known.is_empty())).then(|| self.known.clone())
+    }
+
+    /// The answer to a look-up, if one has come: whether there are addresses to use.
+    pub(super) fn take_answer(&mut self, now: Mono) -> Option<Result<(), Failure>> {
+        let answer = self.answers.try_recv().ok()?;
+        self.is_asking = false;
+        match answer {
+            Ok(addresses) if !addresses.is_empty() => {
+                self.known = addresses;
+                self.known_at = Some(now);
+                Some(Ok(()))
+            }
+            // The last good answer serves on, and is asked for again when that has aged in turn.
+            _ if !self.known.is_empty() => {
+                self.known_at = Some(now);
+                Some(Ok(()))
+            }
+            Ok(_) => Some(Err(self.failure("it has no addresses"))),
+            Err(error) => Some(Err(self.failure(&error.to_string()))),
+        }
+    }
+
+    fn failure(&self, detail: &str) -> Failure {
+        Failure::new(FailureClass::Dns, format!("{}: {detail}", self.host))
+    }
+}

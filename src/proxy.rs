@@ -1,0 +1,145 @@
+//! The core's one door.
+//!
+//! Methods come in three kinds. `handle_*` take what happened, with the time it was noticed;
+//! `poll_*` give what is to be done, and when to come back; the rest look. The contract: mutate once,
+//! then drain [`Proxy::poll_output`] until it is empty, then mutate again. The same calls with the
+//! same times give the same outputs: nothing here reads a clock, a socket or a random source.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    config::Config,
+    context::Context,
+    event::{ConnId, Input, Output, Timer},
+    ledger::Restored,
+    session::Session,
+    status,
+    time::{Mono, Now},
+};
+
+/// The most client connections at once. Each costs under 1 KiB while it is idle.
+pub const SESSIONS_MAX: usize = 16_384;
+
+/// The proxy, without its sockets.
+#[derive(Debug)]
+pub struct Proxy {
+    sessions: BTreeMap<ConnId, Session>,
+    ctx: Context,
+}
+
+impl Proxy {
+    /// A proxy that has seen nothing. `seed` keys the hash under which credentials are told apart.
+    pub fn new(config: Config, seed: u64, now: Now) -> Self {
+        Self { sessions: BTreeMap::new(), ctx: Context::new(config, seed, now) }
+    }
+
+    /// Takes up the day's count from the state file that an earlier run has saved, if there is one.
+    pub fn handle_start(&mut self, file: Option<&[u8]>, now: Now) -> Option<Restored> {
+        let restored = file.map(|file| self.ctx.restore_day(file));
+        // The first save shows at once whether the file can be written.
+        self.ctx.save_day(now.mono);
+        restored
+    }
+
+    /// An id for a connection that the shell has accepted.
+    pub fn next_conn_id(&mut self) -> ConnId {
+        self.ctx.next_conn_id()
+    }
+
+    /// Whether no further client can be accepted.
+    pub fn is_full(&self) -> bool {
+        self.sessions.len() >= SESSIONS_MAX
+    }
+
+    /// Something happened on a connection. Ids that are not known any more are ignored.
+    pub fn handle_input(&mut self, conn: ConnId, input: Input<'_>, now: Now) {
+        if input == Input::Accepted {
+            self.sessions.insert(conn, Session::new(conn, &mut self.ctx, now));
+            return;
+        }
+        let client = self.ctx.owner_of(conn).unwrap_or(conn);
+        let Some(session) = self.sessions.get_mut(&client) else { return };
+        if client == conn {
+            session.handle_client(input, &mut self.ctx, now);
+        } else {
+            session.handle_upstream(input, &mut self.ctx, now);
+        }
+        self.forget_if_closed(client);
+        self.admit(now);
+    }
+
+    /// Does everything whose time has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.ctx.poll_timer(now.mono) {
+            match timer {
+                Timer::Session(client) => {
+                    if let Some(session) = self.sessions.get_mut(&client) {
+                        session.handle_timeout(&mut self.ctx, now);
+                        self.forget_if_closed(client);
+                    }
+                }
+                // There is nothing to do but to admit, which follows.
+                Timer::Admission => {}
+                Timer::Save => self.ctx.save_day(now.mono),
+                Timer::StatsLine => status::stats_line(&mut self.ctx, now),
+            }
+        }
+        self.admit(now);
+    }
+
+    /// The shell is about to stop: saves the day.
+    pub fn handle_shutdown(&mut self, now: Now) {
+        self.ctx.save_day(now.mono);
+    }
+
+    /// The state file could not be written.
+    pub fn handle_save_failed(&mut self, reason: &str, now: Now) {
+        self.ctx.save_failed(reason, now.mono);
+    }
+
+    /// What the shell is to do next.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.ctx.poll_output()
+    }
+
+    /// When to call [`Self::handle_timeout`] next, and why.
+    pub fn poll_timeout(&self) -> Option<(Mono, Timer)> {
+        self.ctx.next_timer()
+    }
+
+    /// What is to be written next to a connection.
+    pub fn pending_write(&self, conn: ConnId) -> &[u8] {
+        self.session_of(conn).map_or(&[], |session| session.pending_write(conn))
+    }
+
+    /// How many bytes a connection may deliver now. This number is all of the back-pressure.
+    pub fn window(&self, conn: ConnId) -> usize {
+        self.session_of(conn).map_or(0, |session| session.window(conn))
+    }
+
+    /// The shared state, for tests and pages.
+    pub fn context_mut(&mut self) -> &mut Context {
+        &mut self.ctx
+    }
+
+    fn session_of(&self, conn: ConnId) -> Option<&Session> {
+        self.sessions.get(&self.ctx.owner_of(conn).unwrap_or(conn))
+    }
+
+    fn forget_if_closed(&mut self, client: ConnId) {
+        if self.sessions.get(&client).is_some_and(Session::is_closed) {
+            self.sessions.remove(&client);
+        }
+    }
+
+    /// Sends every waiting request on its way that there is room for.
+    fn admit(&mut self, now: Now) {
+        while let Some((waiter, reservation)) = self.ctx.admission.admit(now.mono) {
+            let session = self.sessions.get_mut(&waiter.session);
+            let session = session.expect("a session that ends leaves the queue in the same turn");
+            session.admitted(reservation, &mut self.ctx, now);
+        }
+        self.ctx.set_admission_alarm();
+    }
+}

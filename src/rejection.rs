@@ -1,0 +1,233 @@
+//! The proxy's own refusals: JSON in the dialect of the path, so that each client shows or retries
+//! them as it would its provider's.
+//!
+//! Statuses that clients give a meaning of their own are avoided: Kimi CLI shows membership texts on
+//! 401, 402 and 403, and Claude Code falls back to non-streaming on 404.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{
+    failure::{Failure, FailureClass},
+    http::{HttpError, write::Answer},
+    route::Dialect,
+};
+
+/// Whole seconds from 1 to 60 are the only values of `retry-after` that all clients read alike.
+const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u64> = 1..=60;
+
+/// Asked of a client when nothing is known of when there will be room.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
+
+/// A request that the proxy answers itself because it cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// The request breaks the rules of HTTP or of this proxy.
+    BadRequest(HttpError),
+    /// The client took too long to send it.
+    ClientTooSlow,
+    /// A page of ours was asked for with a method other than GET and HEAD.
+    PageMethod,
+    /// Its wait was over before there was room.
+    QueueTimeout {
+        /// How long it waited.
+        waited: Duration,
+        /// The budget it waited for.
+        waited_for: &'static str,
+        /// When there may be room, from now.
+        room_in: Option<Duration>,
+    },
+    /// The day's tokens are spent.
+    DailyLimit {
+        /// Tokens used today.
+        used: u64,
+        /// The limit.
+        limit: u64,
+        /// The local time at which the next day begins.
+        resets_at: String,
+    },
+    /// The upstream could not be reached, or failed before it answered.
+    Upstream {
+        /// The upstream's base URL.
+        upstream: String,
+        /// What happened.
+        failure: Failure,
+    },
+}
+
+impl Rejection {
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest(error) => error.status(),
+            Self::ClientTooSlow => 408,
+            Self::PageMethod => 405,
+            Self::QueueTimeout { .. } | Self::DailyLimit { .. } => 429,
+            Self::Upstream { failure, .. } => failure.class.status(),
+        }
+    }
+
+    /// A short name for it, as logs and error bodies have it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) | Self::PageMethod => "bad_request",
+            Self::ClientTooSlow => "client_timeout",
+            Self::QueueTimeout { .. } => "queue_timeout",
+            Self::DailyLimit { .. } => "daily_token_limit",
+            Self::Upstream { failure, .. } => failure.class.name(),
+        }
+    }
+
+    /// The answer for the client.
+    pub fn answer(&self, dialect: Dialect) -> Answer {
+        let message = format!("fireworks-proxy: {}", self.message());
+        let body = match dialect {
+            Dialect::Anthropic => json!({
+                "type": "error",
+                "error": {"type": self.anthropic_type(), "message": message, "code": self.code()},
+            }),
+            Dialect::OpenAi => json!({
+                "error": {"message": message, "type": self.openai_type(), "param": null, "code": self.code()},
+            }),
+        };
+        let answer = Answer::json(self.status(), &body);
+        match self {
+            Self::QueueTimeout { room_in, .. } => answer.with("Retry-After", retry_after(*room_in)),
+            // Official SDKs obey this, and no short wait would help.
+            Self::DailyLimit { .. } => answer.with("x-should-retry", "false"),
+            Self::PageMethod => answer.with("Allow", "GET, HEAD"),
+            _ => answer,
+        }
+    }
+
+    /// One sentence that says what happened, to whom, and what to do.
+    pub fn message(&self) -> String {
+        match self {
+            Self::BadRequest(error) => error.to_string(),
+            Self::ClientTooSlow => "the request did not arrive in time".to_owned(),
+            Self::PageMethod => "this page answers GET and HEAD only".to_owned(),
+            Self::QueueTimeout { waited, waited_for, .. } => format!(
+                "waited {:.1} s for room in the {waited_for} budget and found none; try again, run fewer \
+                 agents, or raise FIREWORKS_PROXY_MAX_WAIT",
+                waited.as_secs_f64()
+            ),
+            Self::DailyLimit { used, limit, resets_at } => format!(
+                "the daily token limit is reached ({used} of {limit}); it resets at {resets_at}, or raise \
+                 FIREWORKS_PROXY_DAILY_TOKEN_LIMIT and restart"
+            ),
+            Self::Upstream { upstream, failure } => format!("{upstream}: {failure}"),
+        }
+    }
+
+    fn anthropic_type(&self) -> &'static str {
+        match self {
+            Self::BadRequest(HttpError::BodyTooLarge) => "request_too_large",
+            Self::BadRequest(_) | Self::PageMethod => "invalid_request_error",
+            Self::ClientTooSlow => "timeout_error",
+            Self::QueueTimeout { .. } | Self::DailyLimit { .. } => "rate_limit_error",
+            Self::Upstream { failure, .. } if is_timeout(failure) => "timeout_error",
+            Self::Upstream { .. } => "api_error",
+        }
+    }
+
+    fn openai_type(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) | Self::PageMethod => "invalid_request_error",
+            Self::ClientTooSlow => "timeout",
+            Self::QueueTimeout { .. } => "rate_limit_error",
+            // Kimi Code gives up at once on it, instead of ten retries.
+            Self::DailyLimit { .. } => "insufficient_quota",
+            Self::Upstream { failure, .. } if is_timeout(failure) => "timeout",
+            Self::Upstream { .. } => "api_error",
+        }
+    }
+}
+
+fn is_timeout(failure: &Failure) -> bool {
+    matches!(
+        failure.class,
+        FailureClass::ConnectTimeout | FailureClass::WriteTimeout | FailureClass::HeadTimeout
+    )
+}
+
+fn retry_after(room_in: Option<Duration>) -> String {
+    let seconds = room_in.unwrap_or(RETRY_AFTER_DEFAULT).as_millis().div_ceil(1_000);
+    let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+    seconds.clamp(*RETRY_AFTER_SECONDS.start(), *RETRY_AFTER_SECONDS.end()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(rejection: &Rejection, dialect: Dialect) -> serde_json::Value {
+        serde_json::from_slice(&rejection.answer(dialect).body).expect("JSON")
+    }
+
+    fn field(rejection: &Rejection, name: &str) -> Option<String> {
+        let answer = rejection.answer(Dialect::OpenAi);
+        answer.fields.into_iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    #[test]
+    fn each_dialect_has_its_envelope() {
+        let timeout = Rejection::QueueTimeout {
+            waited: Duration::from_millis(120_040),
+            waited_for: "generated",
+            room_in: Some(Duration::from_millis(7_001)),
+        };
+        let anthropic = body(&timeout, Dialect::Anthropic);
+        assert_eq!(
+            (&anthropic["type"], &anthropic["error"]["type"]),
+            (&"error".into(), &"rate_limit_error".into())
+        );
+        let openai = body(&timeout, Dialect::OpenAi);
+        assert_eq!(
+            (&openai["error"]["type"], &openai["error"]["code"]),
+            (&"rate_limit_error".into(), &"queue_timeout".into())
+        );
+        let message = openai["error"]["message"].as_str().expect("text");
+        assert!(message.contains("waited 120.0 s") && message.contains("generated"), "{message}");
+        assert_eq!(field(&timeout, "Retry-After").as_deref(), Some("8"));
+    }
+
+    #[test]
+    fn retry_after_stays_within_what_clients_read_alike() {
+        for (room_in, seconds) in
+            [(None, "5"), (Some(0), "1"), (Some(1), "1"), (Some(59_001), "60"), (Some(600_000), "60")]
+        {
+            assert_eq!(retry_after(room_in.map(Duration::from_millis)), seconds);
+        }
+    }
+
+    #[test]
+    fn the_daily_limit_tells_sdks_to_stop() {
+        let resets_at = "2026-05-22T00:00:00.000+10:00".to_owned();
+        let spent = Rejection::DailyLimit { used: 11, limit: 10, resets_at };
+        assert_eq!(field(&spent, "x-should-retry").as_deref(), Some("false"));
+        assert_eq!(field(&spent, "Retry-After"), None);
+        assert_eq!(body(&spent, Dialect::OpenAi)["error"]["type"], "insufficient_quota");
+        assert!(spent.message().contains("resets at 2026-05-22T00:00"));
+    }
+
+    #[test]
+    fn failures_say_whose_side_they_were_on() {
+        let rejected = |class| Rejection::Upstream {
+            upstream: "https://x".to_owned(),
+            failure: Failure::new(class, "why"),
+        };
+        let dns = rejected(FailureClass::Dns);
+        assert_eq!((dns.status(), dns.code()), (502, "dns"));
+        assert!(dns.message().ends_with("(why; the request never reached Fireworks)"), "{}", dns.message());
+        let slow = rejected(FailureClass::HeadTimeout);
+        assert_eq!(slow.status(), 504);
+        assert_eq!(body(&slow, Dialect::Anthropic)["error"]["type"], "timeout_error");
+        assert!(slow.message().contains("was sent to Fireworks"));
+        let large = Rejection::BadRequest(HttpError::BodyTooLarge);
+        assert_eq!(
+            (large.status(), body(&large, Dialect::Anthropic)["error"]["type"].as_str()),
+            (413, Some("request_too_large"))
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! A request on its way in: the upload that gathers its body, and the job it becomes.
+
+use std::time::Duration;
+
+use crate::{
+    budget::{
+        LaneId,
+        demand::{Asked, guess_prompt},
+    },
+    context::Context,
+    http::{
+        HttpError,
+        body::BodyReader,
+        head::{Framing, RequestHead},
+    },
+    inspect::Inspection,
+    route::Forward,
+    time::Mono,
+};
+
+/// How much earlier than a client's own time limit its wait ends, so that our answer still reaches it.
+const CLIENT_TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
+
+/// The largest first allocation for a body. A client has to send bytes to make us take more.
+const BODY_CAPACITY_MAX: usize = 1024 * 1024;
+
+/// A request whose body is being read.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) head: RequestHead,
+    pub(super) forward: Forward,
+    reader: BodyReader,
+    body: Vec<u8>,
+    body_bytes_max: usize,
+    arrived: Mono,
+}
+
+impl Upload {
+    /// # Errors
+    /// The body announces more than `body_bytes_max`.
+    pub(super) fn new(
+        head: RequestHead,
+        forward: Forward,
+        body_bytes_max: usize,
+        now: Mono,
+    ) -> Result<Self, HttpError> {
+        let announced = match head.framing {
+            Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
+            Framing::Empty | Framing::Chunked | Framing::UntilClose => 0,
+        };
+        if announced > body_bytes_max {
+            return Err(HttpError::BodyTooLarge);
+        }
+        Ok(Self {
+            reader: BodyReader::new(head.framing),
+            body: Vec::with_capacity(announced.min(BODY_CAPACITY_MAX)),
+            head,
+            forward,
+            body_bytes_max,
+            arrived: now,
+        })
+    }
+
+    /// Takes in what belongs to the body, and says how much that was.
+    pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<usize, HttpError> {
+        let mut used = 0;
+        loop {
+            let progress = self.reader.read(&bytes[used..])?;
+            if progress.used == 0 {
+                return Ok(used);
+            }
+            if self.body.len() + progress.payload.len() > self.body_bytes_max {
+                return Err(HttpError::BodyTooLarge);
+            }
+            self.body.extend_from_slice(progress.payload);
+            used += progress.used;
+        }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.reader.is_ended()
+    }
+
+    /// Whether the client waits to be told to go on.
+    pub(super) fn awaits_continue(&self) -> bool {
+        self.head.expects_continue && !self.is_whole()
+    }
+}
+
+/// A request that was read whole and is for the upstream.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) head: RequestHead,
+    pub(super) forward: Forward,
+    pub(super) body: Vec<u8>,
+    pub(super) model: Option<String>,
+    pub(super) session: Option<String>,
+    pub(super) is_stream: bool,
+    pub(super) asked: Asked,
+    /// The lane whose budgets it needs, if it costs tokens.
+    pub(super) lane: Option<LaneId>,
+    pub(super) arrived: Mono,
+    pub(super) queued_at: Mono,
+    /// How long it was queued; the clock stops when it is sent on its way.
+    pub(super) waited: Duration,
+}
+
+impl Job {
+    /// Inspects a request that was read whole, and finds its lane.
+    pub(super) fn new(upload: Upload, ctx: &mut Context, now: Mono) -> Self {
+        let Upload { head, forward, body, arrived, .. } = upload;
+        let mut inspection = Inspection::default();
+        let mut lane = None;
+        if forward.is_generation {
+            inspection = Inspection::of(&head.fields, &body);
+            let credentials = head.fields.all("authorization").chain(head.fields.all("x-api-key"));
+            let credential = ctx.credential_hash(credentials);
+            lane = Some(ctx.admission.lane_id(credential, inspection.model.as_deref().unwrap_or(""), now));
+        }
+        Self {
+            asked: asked(&inspection, body.len(), ctx.config.chars_per_token),
+            head,
+            forward,
+            body,
+            model: inspection.model,
+            session: inspection.session,
+            is_stream: inspection.stream,
+            lane,
+            arrived,
+            queued_at: now,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// When its wait ends: after `max_wait`, or before the client's own patience does.
+    pub(super) fn wait_deadline(&self, max_wait: Duration) -> Mono {
+        let ours = self.queued_at + max_wait;
+        stated_timeout(&self.head).map_or(ours, |theirs| {
+            // Of a very short limit half is left for the answer.
+            let usable = theirs.saturating_sub(CLIENT_TIMEOUT_MARGIN).max(theirs / 2);
+            ours.min(self.arrived + usable)
+        })
+    }
+}
+
+/// What the budgets are asked for. A body that is not JSON is taken for text as a whole.
+fn asked(inspection: &Inspection, body_bytes: usize, chars_per_token: f64) -> Asked {
+    let text = inspection.text;
+    let prompt_guess = if inspection.is_json {
+        guess_prompt(text.narrow, text.wide, inspection.attachments, chars_per_token)
+    } else {
+        guess_prompt(body_bytes as u64, 0, 0, chars_per_token)
+    };
+    Asked { prompt_guess, output_cap: inspection.output_cap }
+}
+
+/// The time limit that an SDK states for its request. It is not always a number: the Python
+/// Anthropic SDK sends `NOT_GIVEN` when streaming.
+fn stated_timeout(head: &RequestHead) -> Option<Duration> {
+    ["x-stainless-timeout", "x-stainless-read-timeout"]
+        .iter()
+        .filter_map(|name| head.fields.text(name)?.parse::<f64>().ok())
+        .filter(|seconds| *seconds > 0.0)
+        .filter_map(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, http::head::parse_request, route::Dialect, time::Now};
+
+    fn upload(fields: &str, body_bytes_max: usize) -> Result<Upload, HttpError> {
+        let head = format!("POST /v1/messages HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let head = parse_request(head.as_bytes()).expect("accepted");
+        let forward =
+            Forward { target: "/v1/messages".to_owned(), is_generation: true, dialect: Dialect::Anthropic };
+        Upload::new(head, forward, body_bytes_max, Mono::ZERO)
+    }
+
+    fn job(fields: &str, body: &str) -> Job {
+        let mut upload =
+            upload(&format!("{fields}Content-Length: {}\r\n", body.len()), 1_000).expect("accepted");
+        upload.receive(body.as_bytes()).expect("a body");
+        let mut ctx = Context::new(Config::defaults(), 0, Now::default());
+        Job::new(upload, &mut ctx, Mono::ZERO + Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_body_may_fill_the_limit_and_not_exceed_it() {
+        assert!(upload("Content-Length: 10\r\n", 10).is_ok());
+        assert_eq!(upload("Content-Length: 11\r\n", 10).err(), Some(HttpError::BodyTooLarge));
+        let mut chunked = upload("Transfer-Encoding: chunked\r\n", 10).expect("accepted");
+        assert_eq!(chunked.receive(b"a\r\n0123456789\r\n"), Ok(15));
+        assert_eq!(chunked.receive(b"1\r\nx\r\n"), Err(HttpError::BodyTooLarge));
+    }
+
+    #[test]
+    fn the_wait_ends_before_the_clients_patience() {
+        let deadline =
+            |fields: &str| job(fields, "{}").wait_deadline(Duration::from_secs(120)).as_micros() / 1_000_000;
+        assert_eq!(deadline(""), 121, "from when it was queued");
+        assert_eq!(deadline("x-stainless-read-timeout: 60\r\n"), 55, "from when it arrived");
+        assert_eq!(deadline("x-stainless-timeout: 600.0\r\n"), 121);
+        assert_eq!(deadline("x-stainless-timeout: NOT_GIVEN\r\nx-stainless-read-timeout: 60\r\n"), 55);
+        assert_eq!(deadline("x-stainless-timeout: 8\r\n"), 4);
+        for odd in ["-1", "0", "NaN", "inf", "1e300", "soon"] {
+            assert_eq!(deadline(&format!("x-stainless-timeout: {odd}\r\n")), 121, "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_prompt_is_guessed_from_text_or_else_from_size() {
+        let text = job("", r#"{"messages":[{"content":"0123456789"}]}"#);
+        assert_eq!(text.asked, Asked { prompt_guess: 8, output_cap: None }, "25 characters");
+        let unreadable = job("", "0123456789012345678901234567890123456789");
+        assert_eq!(unreadable.asked.prompt_guess, 12);
+    }
+}

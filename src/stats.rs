@@ -1,0 +1,134 @@
+//! Counters of what has happened, as plain data for the pages and the log.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::time::{Mono, Wall};
+
+/// How many of the latest waits the percentiles are taken over.
+const WAITS_MAX: usize = 1_000;
+
+/// The span of the rolling count of requests.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// What has happened since the start.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Requests that were read whole and were for the upstream.
+    pub requests: u64,
+    /// Requests that were answered by the upstream to the end.
+    pub finished: u64,
+    /// Requests that the proxy refused, for whatever reason.
+    pub refused: u64,
+    /// Requests whose client left before the end of the answer.
+    pub client_gone: u64,
+    /// Requests that failed on the way to or from the upstream.
+    pub failed: u64,
+    /// Answers of the upstream with status 429.
+    pub upstream_429: u64,
+    /// Requests at the upstream, from admission to the end of the answer.
+    pub in_flight: u64,
+    /// When the upstream last answered with a status below 400.
+    pub last_success: Option<Wall>,
+    /// The last failure of the upstream, or to reach it.
+    pub last_error: Option<(Wall, String)>,
+    /// The latest waits, oldest first.
+    waits: VecDeque<Duration>,
+    /// Admissions within the last minute, by second.
+    admissions: VecDeque<(u64, u64)>,
+}
+
+impl Stats {
+    /// Counts a request that left the queue for the upstream after waiting so long.
+    pub fn admitted(&mut self, waited: Duration, now: Mono) {
+        self.in_flight += 1;
+        if self.waits.len() == WAITS_MAX {
+            self.waits.pop_front();
+        }
+        self.waits.push_back(waited);
+        let second = now.as_micros() / 1_000_000;
+        match self.admissions.back_mut() {
+            Some((latest, count)) if *latest == second => *count += 1,
+            _ => self.admissions.push_back((second, 1)),
+        }
+        self.forget_old_admissions(now);
+    }
+
+    /// Counts the end of a request at the upstream, whatever end it was.
+    pub fn left_upstream(&mut self) {
+        self.in_flight -= 1;
+    }
+
+    /// Counts the status of an answer of the upstream.
+    pub fn answered(&mut self, status: u16, now: Wall) {
+        self.upstream_429 += u64::from(status == 429);
+        if status < 400 {
+            self.last_success = Some(now);
+        } else {
+            self.last_error = Some((now, format!("the upstream answered {status}")));
+        }
+    }
+
+    /// Keeps the latest failure for the pages.
+    pub fn upstream_failed(&mut self, text: String, now: Wall) {
+        self.last_error = Some((now, text));
+    }
+
+    /// Requests that went to the upstream within the last minute.
+    pub fn last_minute(&mut self, now: Mono) -> u64 {
+        self.forget_old_admissions(now);
+        self.admissions.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The waits that 50, 95 and 99 percent of the latest requests did not exceed.
+    pub fn wait_percentiles(&self) -> [Duration; 3] {
+        let mut sorted: Vec<Duration> = self.waits.iter().copied().collect();
+        sorted.sort_unstable();
+        // The nearest rank: the smallest wait that is not exceeded by so many of a hundred.
+        let percentile = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100);
+            sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+        };
+        [percentile(50), percentile(95), percentile(99)]
+    }
+
+    fn forget_old_admissions(&mut self, now: Mono) {
+        let horizon = (now - RECENT).as_micros() / 1_000_000;
+        while self.admissions.front().is_some_and(|(second, _)| *second < horizon) {
+            self.admissions.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Mono {
+        Mono::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn percentiles_are_of_the_latest_waits() {
+        let mut stats = Stats::default();
+        assert_eq!(stats.wait_percentiles(), [Duration::ZERO; 3]);
+        for millis in (1..=100).rev() {
+            stats.admitted(Duration::from_millis(millis), at(0));
+        }
+        assert_eq!(stats.wait_percentiles(), [50, 95, 99].map(Duration::from_millis));
+        for _ in 0..WAITS_MAX {
+            stats.admitted(Duration::from_secs(1), at(0));
+        }
+        assert_eq!(stats.wait_percentiles(), [Duration::from_secs(1); 3]);
+    }
+
+    #[test]
+    fn the_last_minute_rolls() {
+        let mut stats = Stats::default();
+        for second in [0, 0, 30, 59] {
+            stats.admitted(Duration::ZERO, at(second));
+        }
+        assert_eq!(stats.last_minute(at(60)), 4);
+        assert_eq!(stats.last_minute(at(61)), 2);
+        assert_eq!(stats.last_minute(at(200)), 0);
+    }
+}

@@ -1,0 +1,27 @@
+//! `/health`: whether the proxy works, in one look.
+
+use serde_json::json;
+
+use super::{moment, seconds};
+use crate::{
+    context::Context,
+    http::write::Answer,
+    time::{Mono, Now},
+};
+
+/// The page.
+pub fn page(ctx: &Context, now: Now) -> Answer {
+    let stats = &ctx.stats;
+    let last_error = stats.last_error.as_ref();
+    super::page(&json!({
+        "status": "ok",
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": seconds(now.mono.since(Mono::ZERO)),
+        "queue_depth": ctx.admission.waiting(),
+        "oldest_wait_seconds": seconds(ctx.admission.oldest_wait(now.mono).unwrap_or_default()),
+        "in_flight": stats.in_flight,
+        "upstream": ctx.config.upstream.to_string(),
+        "last_upstream_success": stats.last_success.map(|at| moment(ctx, at)),
+        "last_upstream_error": last_error.map(|(at, text)| json!({"at": moment(ctx, *at), "error": text})),
+    }))
+}

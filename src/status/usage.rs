@@ -1,0 +1,103 @@
+//! `/usage`: the day, the budgets of every lane, and how long requests wait.
+
+use serde_json::{Value, json};
+
+use super::{moment, seconds};
+use crate::{
+    budget::{Balance, Lane, LaneId},
+    context::Context,
+    http::write::Answer,
+    time::{Mono, Now},
+};
+
+/// The page.
+pub fn page(ctx: &mut Context, now: Now) -> Answer {
+    ctx.roll_day(now);
+    let [p50, p95, p99] = ctx.stats.wait_percentiles().map(seconds);
+    super::page(&json!({
+        "day": day(ctx),
+        "requests": requests(ctx, now.mono),
+        "wait_seconds": {"p50": p50, "p95": p95, "p99": p99},
+        "bucket": bucket(ctx, now.mono),
+        "lanes": lanes(ctx, now.mono),
+    }))
+}
+
+fn day(ctx: &Context) -> Value {
+    let ledger = &ctx.ledger;
+    json!({
+        "date": ledger.date(),
+        "time_zone": ledger.time_zone(),
+        "used": ledger.used(),
+        "prompt_tokens": ledger.prompt_tokens(),
+        "generated_tokens": ledger.generated_tokens(),
+        "limit": ledger.limit(),
+        "remaining": ledger.remaining(),
+        "warn_at": ledger.warn_at(),
+        "warned": ledger.has_warned(),
+        "resets_at": moment(ctx, ledger.resets_at()),
+    })
+}
+
+fn requests(ctx: &mut Context, now: Mono) -> Value {
+    let last_minute = ctx.stats.last_minute(now);
+    let stats = &ctx.stats;
+    json!({
+        "last_60s": last_minute,
+        "total": stats.requests,
+        "finished": stats.finished,
+        "refused": stats.refused,
+        "client_gone": stats.client_gone,
+        "failed": stats.failed,
+        "upstream_429": stats.upstream_429,
+        "queued": ctx.admission.waiting(),
+        "in_flight": stats.in_flight,
+    })
+}
+
+fn bucket(ctx: &mut Context, now: Mono) -> Value {
+    let requests_per_second = ctx.config.requests_per_second;
+    let bucket = ctx.admission.budgets_mut().bucket();
+    json!({
+        "requests_per_second": requests_per_second,
+        "capacity": bucket.capacity(),
+        "available": bucket.available(now),
+    })
+}
+
+fn lanes(ctx: &mut Context, now: Mono) -> Vec<Value> {
+    let ids: Vec<LaneId> = ctx.admission.budgets_mut().lanes_mut().map(|(id, _)| id).collect();
+    let waits: Vec<(usize, Option<&str>)> = ids
+        .iter()
+        .map(|id| {
+            let queued = ctx.admission.waiting_in(Some(*id));
+            let refusal = ctx.admission.refusal_of(Some(*id)).filter(|_| queued > 0);
+            (queued, refusal.map(|refusal| refusal.waits_for.name()))
+        })
+        .collect();
+    let lanes = ctx.admission.budgets_mut().lanes_mut();
+    lanes.zip(waits).map(|((_, books), (queued, waits_for))| lane(books, queued, waits_for, now)).collect()
+}
+
+fn lane(lane: &mut Lane, queued: usize, waits_for: Option<&str>, now: Mono) -> Value {
+    let budgets = lane.balances(now).map(|balance| (balance.dimension.name().to_owned(), budget(&balance)));
+    json!({
+        "model": lane.model,
+        // Four digits of a keyed hash: tells keys apart, and tells nothing about them.
+        "credential": format!("{:04x}", lane.credential & 0xffff),
+        "in_flight": lane.in_flight,
+        "queued": queued,
+        "waits_for": waits_for,
+        "budgets": serde_json::Map::from_iter(budgets),
+    })
+}
+
+fn budget(balance: &Balance) -> Value {
+    json!({
+        "configured": balance.configured,
+        "learned": balance.learned,
+        "effective": balance.effective,
+        "used_60s": balance.used,
+        "reserved": balance.reserved,
+    })
+}

@@ -1,0 +1,18 @@
+//! What the integration tests, the examples and the benches share.
+//!
+//! - [`certs`]: a certificate authority made at test time, and the good and bad certificates it issues.
+//! - [`client`]: a small blocking HTTP/1.1 client that shows the framing instead of hiding it.
+//! - [`fake`]: the fake Fireworks, scripted by `x-fake-*` request headers.
+//!
+//! Nothing here uses the library under test, except `proxy` (which starts it). Each binary that declares
+//! `mod support;` compiles all of it and uses a part.
+
+// Each binary uses a part of this, and a `pub` item of a test binary is reachable from nowhere else.
+#![allow(dead_code, unused_imports, unreachable_pub)]
+// The core may not touch clocks, threads and sockets; the test support is made of them.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod certs;
+pub mod client;
+pub mod fake;
+pub mod proxy;
