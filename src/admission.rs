@@ -217,7 +217,9 @@ mod tests {
     }
 
     fn finish(admission: &mut Admission<&'static str>, held: Vec<Reservation>, now: Mono) {
-        held.into_iter().for_each(|reservation| admission.settle(reservation, Spent::default(), now));
+        for reservation in held {
+            admission.settle(reservation, Spent::default(), now);
+        }
     }
 
     #[test]

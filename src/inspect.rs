@@ -8,8 +8,9 @@ use crate::{
     json::{Scalar, Scanner, TextSize, Visitor},
 };
 
-/// The longest model name and session id that are kept, in bytes. Real ones are under 100.
-pub const NAME_BYTES_MAX: usize = 256;
+/// The longest model name and session id that are kept. Fireworks allows `metadata.user_id` so many
+/// characters; real names are under 100.
+pub const NAME_CHARS_MAX: usize = 256;
 
 /// What a body was found to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,14 +61,13 @@ fn session_in_head(fields: &Fields) -> Option<String> {
 
 /// A name as it is kept: not empty, and not longer than anyone would choose.
 fn short_name(name: &str) -> Option<String> {
-    let end = name.floor_char_boundary(NAME_BYTES_MAX);
-    Some(name[..end].to_owned()).filter(|name| !name.is_empty())
+    Some(name.chars().take(NAME_CHARS_MAX).collect()).filter(|name: &String| !name.is_empty())
 }
 
 /// The keys that mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
-    CacheKey,
+    PromptCache,
     Data,
     FileData,
     FileUrl,
@@ -108,7 +108,7 @@ impl Visitor for BodyVisitor {
             "max_tokens" | "max_completion_tokens" | "max_output_tokens" => Key::MaxTokens,
             "metadata" => Key::Metadata,
             "model" => Key::Model,
-            "prompt_cache_key" => Key::CacheKey,
+            "prompt_cache_key" => Key::PromptCache,
             "source" => Key::Source,
             "stream" => Key::Stream,
             "url" => Key::Url,
@@ -124,10 +124,10 @@ impl Visitor for BodyVisitor {
             ([Key::Model], Scalar::Text { start, .. }) => found.model = short_name(start),
             ([Key::Stream], Scalar::Bool(stream)) => found.stream = stream,
             ([Key::MaxTokens], _) => found.output_cap = value.as_count().or(found.output_cap),
-            ([Key::CacheKey], Scalar::Text { start, .. }) => self.cache_key = short_name(start),
+            ([Key::PromptCache], Scalar::Text { start, .. }) => self.cache_key = short_name(start),
             ([Key::User], Scalar::Text { start, .. }) => self.user = short_name(start),
             ([Key::Metadata, Key::UserId], Scalar::Text { start, .. }) => {
-                self.user_id = session_in_user_id(start)
+                self.user_id = session_in_user_id(start);
             }
             (_, Scalar::Text { .. }) if is_attachment(path) => found.attachments += 1,
             (_, Scalar::Text { size, .. }) => found.text += size,
@@ -243,6 +243,6 @@ mod tests {
         }
         assert_eq!(inspect("{\"model\":\"m\",").model.as_deref(), Some("m"));
         let long = inspect(&format!(r#"{{"model":"{}"}}"#, "é".repeat(400)));
-        assert_eq!(long.model.expect("kept").len(), NAME_BYTES_MAX);
+        assert_eq!(long.model.expect("kept").chars().count(), NAME_CHARS_MAX);
     }
 }

@@ -60,7 +60,7 @@ impl Proxy {
         let client = self.ctx.owner_of(conn).unwrap_or(conn);
         let Some(session) = self.sessions.get_mut(&client) else { return };
         if client == conn {
-            session.handle_client(input, &mut self.ctx, now);
+            session.handle_client(&input, &mut self.ctx, now);
         } else {
             session.handle_upstream(input, &mut self.ctx, now);
         }

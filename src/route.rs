@@ -69,7 +69,7 @@ fn forward(method: &str, target: &str, base_path: &str) -> Forward {
     }
 }
 
-/// Everything POSTed under `/v1/` but `count_tokens`, and the known endpoints wherever they are.
+/// Everything sent with POST under `/v1/` but `count_tokens`, and the known endpoints wherever they are.
 fn is_generation(path: &str) -> bool {
     const ENDPOINTS: [&str; 5] =
         ["/chat/completions", "/completions", "/messages", "/responses", "/embeddings"];

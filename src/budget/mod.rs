@@ -212,16 +212,17 @@ impl Budgets {
     pub fn sent(&mut self, reservation: &mut Reservation, now: Mono) {
         if reservation.sent_at.is_none() {
             reservation.sent_at = Some(now);
-            if let Some(lane) = self.lane_of(reservation) {
+            if let Some(lane) = self.lane_mut(reservation.lane) {
                 lane.count_prompt(reservation.held.prompt, now);
             }
         }
     }
 
     /// Ends a reservation with what was really used.
+    #[expect(clippy::needless_pass_by_value, reason = "taking it is what makes a reservation end once")]
     pub fn settle(&mut self, reservation: Reservation, spent: Spent, now: Mono) {
-        let Reservation { asked, held, sent_at, .. } = reservation;
-        if let Some(lane) = self.lane_of(&reservation) {
+        let Reservation { lane, asked, held, sent_at } = reservation;
+        if let Some(lane) = self.lane_mut(lane) {
             lane.settle(&held, sent_at, &spent.tokens, now);
             if spent.is_reported {
                 lane.estimator.observe(asked, spent.tokens);
@@ -240,7 +241,7 @@ impl Budgets {
 
     /// Takes one limit from a response's headers, in the header's own unit.
     pub fn learn(&mut self, lane: LaneId, dimension: Dimension, value: u64, now: Mono) {
-        if let Some(lane) = self.lanes.get_mut(&lane) {
+        if let Some(lane) = self.lane_mut(Some(lane)) {
             lane.learn(dimension, value, now);
         }
     }
@@ -270,8 +271,8 @@ impl Budgets {
         id
     }
 
-    fn lane_of(&mut self, reservation: &Reservation) -> Option<&mut Lane> {
-        self.lanes.get_mut(&reservation.lane?)
+    fn lane_mut(&mut self, id: Option<LaneId>) -> Option<&mut Lane> {
+        self.lanes.get_mut(&id?)
     }
 
     fn drop_idlest_lane(&mut self, now: Mono, is_awaited: impl Fn(LaneId) -> bool) -> bool {
@@ -407,7 +408,9 @@ mod tests {
         held.extend((0..7).map(|_| budgets.try_reserve(None, asked(1), at(0.0)).expect("a burst of ten")));
         let refusal = budgets.try_reserve(None, asked(1), at(0.0)).expect_err("the bucket is empty");
         assert_eq!(refusal, Refusal { waits_for: WaitsFor::Requests, until: Some(at(0.1)) });
-        held.into_iter().for_each(|ticket| budgets.refund(ticket, at(0.0)));
+        for ticket in held {
+            budgets.refund(ticket, at(0.0));
+        }
         assert_eq!(budgets.bucket().available(at(0.0)), 10, "nothing was sent, so all of it came back");
     }
 

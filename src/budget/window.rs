@@ -86,7 +86,7 @@ fn expiry_of(slot: u64) -> Mono {
 }
 
 const fn slot_micros() -> u64 {
-    SLOT.as_micros() as u64
+    SLOT.as_secs() * 1_000_000 + SLOT.subsec_micros() as u64
 }
 
 #[cfg(test)]

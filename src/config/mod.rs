@@ -7,7 +7,13 @@
 mod settings;
 mod upstream;
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt::{self, Write as _},
+    str::FromStr,
+    time::Duration,
+};
 
 use log::LevelFilter;
 use time_tz::Tz;
@@ -112,7 +118,7 @@ impl std::error::Error for ConfigError {}
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
-    /// 127.0.0.1 and, where the machine has it, ::1.
+    /// 127.0.0.1 and, where the machine has it, `::1`.
     Localhost,
     /// One address.
     Address(std::net::IpAddr),
@@ -246,15 +252,15 @@ impl Config {
             let origin = if raw.is_set(setting.name) { " (set)" } else { "" };
             let value = raw.text(setting.name);
             let name = setting.name.trim_start_matches(PREFIX);
-            line.push_str(&format!(" {name}={}{origin}", if value.is_empty() { "-" } else { value }));
+            let value = if value.is_empty() { "-" } else { value };
+            write!(line, " {name}={value}{origin}").expect("a String takes every write");
         }
         let limits = &self.limits;
         let [prompt, uncached, generated] = [limits.prompt, limits.uncached_prompt, limits.generated]
             .map(|limit| share_of(limit.tokens_per_minute, self.safety_ratio));
-        line.push_str(&format!(
+        line + &format!(
             " | tokens used per minute at most: prompt {prompt}, uncached {uncached}, generated {generated}"
-        ));
-        line
+        )
     }
 }
 

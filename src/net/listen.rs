@@ -47,7 +47,7 @@ impl Listener {
 }
 
 /// Opens the listeners that the settings ask for. `localhost` is both loopback addresses, on one
-/// port: Python clients and Codex try ::1 first, and whoever else listened there would get their keys.
+/// port: Python clients and Codex try `::1` first, and whoever else listened there would get their keys.
 pub(super) fn bind(config: &Config, registry: &Registry) -> Result<Vec<Listener>, StartError> {
     let sockets = match config.host {
         Host::Address(address) => vec![listen(address, config.port)?],

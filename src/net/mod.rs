@@ -5,6 +5,9 @@
 //! its timers. A connection that could still run stays on the run list, and the next wait is then no
 //! wait. Decides nothing about HTTP, budgets or queues.
 
+// This is where clocks, threads, sockets and files live.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod conn;
 mod listen;
 pub mod logger;

@@ -27,7 +27,7 @@ impl Connector {
         if !config.upstream.tls {
             return Ok(Self { tls: None });
         }
-        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         if let Some(path) = &config.ca_file {
             add_roots(&mut roots, path)?;
         }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use crate::time::Mono;
 
 const LEVELS: usize = 6;
+/// The bits of a tick that all levels tell apart together.
+const LEVEL_BITS: u32 = 36;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 
@@ -18,7 +20,7 @@ const SLOTS: usize = 1 << SLOT_BITS;
 const TICK_BITS: u32 = 10;
 
 /// Timers further away than the wheel spans wait in its last slot and are inserted again from there.
-const TICKS_MAX: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - 1;
+const TICKS_MAX: u64 = (1 << LEVEL_BITS) - 1;
 
 /// Names a timer. Of no effect once the timer has fired or was removed, even after its place in the
 /// wheel was given to another.
@@ -74,16 +76,12 @@ impl<T> Wheel<T> {
         self.len += 1;
         let generation = self.generation;
         let entry = Entry { payload: Some(payload), deadline, generation, slot: 0, place: 0 };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.entries[index] = entry;
-                index
-            }
-            None => {
-                self.entries.push(entry);
-                self.entries.len() - 1
-            }
-        };
+        let index = self.free.pop().unwrap_or(self.entries.len());
+        if index == self.entries.len() {
+            self.entries.push(entry);
+        } else {
+            self.entries[index] = entry;
+        }
         self.file(index);
         TimerKey { index, generation }
     }
@@ -167,7 +165,7 @@ impl<T> Wheel<T> {
         let tick = (self.entries[index].deadline.as_micros() >> TICK_BITS)
             .clamp(self.elapsed, self.elapsed.saturating_add(TICKS_MAX));
         let differing = (tick ^ self.elapsed) | (SLOTS as u64 - 1);
-        let highest_bit = (63 - differing.leading_zeros()).min(SLOT_BITS * LEVELS as u32 - 1);
+        let highest_bit = differing.ilog2().min(LEVEL_BITS - 1);
         let level = highest_bit / SLOT_BITS;
         let number = (tick >> (level * SLOT_BITS)) % SLOTS as u64;
         let slot = level as usize * SLOTS + usize::try_from(number).expect("there are 64 slots");

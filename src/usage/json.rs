@@ -81,8 +81,8 @@ impl Visitor for ReportVisitor {
 
     fn scalar(&mut self, path: &[Key], value: Scalar<'_>) {
         match (path, value) {
-            ([Key::Usage, field @ ..], _) | ([Key::Response | Key::Message, Key::Usage, field @ ..], _) => {
-                self.usage_field(field, value)
+            ([Key::Usage, field @ ..] | [Key::Response | Key::Message, Key::Usage, field @ ..], _) => {
+                self.usage_field(field, value);
             }
             ([Key::PerfMetrics, Key::PromptDashed], _) => self.report.take_headers(value.as_count(), None),
             ([Key::PerfMetrics, Key::CachedDashed], _) => self.report.take_headers(None, value.as_count()),

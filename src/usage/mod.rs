@@ -90,7 +90,7 @@ pub struct Meter {
 #[derive(Debug)]
 enum Scan {
     Json(Scanner<json::Key>, ReportVisitor),
-    Sse(Box<SseScanner>),
+    Sse(SseScanner),
     /// An encoding or a type that is not read.
     Blind,
 }
@@ -101,7 +101,7 @@ impl Meter {
         let is_plain = content_encoding.is_none_or(|coding| coding.trim().eq_ignore_ascii_case("identity"));
         let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
         let scan = if is_plain && media_type.eq_ignore_ascii_case("text/event-stream") {
-            Scan::Sse(Box::default())
+            Scan::Sse(SseScanner::default())
         } else if is_plain && is_json(media_type) {
             Scan::Json(Scanner::default(), ReportVisitor::default())
         } else {

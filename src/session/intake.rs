@@ -1,0 +1,120 @@
+//! The client's side on the way in: bytes become a head, a head becomes an answer or an upload, and
+//! an upload that is whole goes into the queue.
+
+use super::{BODY_TIMEOUT, HEAD_TIMEOUT, Next, Phase, Session, ending, job::Job, job::Upload};
+use crate::{
+    admission::Waiter,
+    context::Context,
+    http::{
+        head::{self, Framing, HeadSearch, RequestHead},
+        write::CONTINUE,
+    },
+    rejection::Rejection,
+    route::{Dialect, Forward, Route, route},
+    status,
+    time::Now,
+};
+
+impl Session {
+    /// Takes in bytes from the client.
+    pub(super) fn receive(&mut self, bytes: &[u8], ctx: &mut Context, now: Now) {
+        match &mut self.phase {
+            Phase::Linger | Phase::Closed => {}
+            Phase::Body(upload) => match upload.receive(bytes) {
+                Ok(used) => {
+                    self.inbox.extend_from_slice(&bytes[used..]);
+                    self.set_deadline(now.mono + BODY_TIMEOUT, ctx);
+                }
+                Err(error) => {
+                    let dialect = upload.forward.dialect;
+                    self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now);
+                }
+            },
+            Phase::Head => {
+                if self.inbox.is_empty() {
+                    self.set_deadline(now.mono + HEAD_TIMEOUT, ctx);
+                }
+                self.inbox.extend_from_slice(bytes);
+            }
+            Phase::Queued(..) | Phase::Exchange(_) | Phase::Flush(_) => self.inbox.extend_from_slice(bytes),
+        }
+    }
+
+    /// Reads the next request's head out of the inbox. Whether it was there.
+    pub(super) fn read_head(&mut self, ctx: &mut Context, now: Now) -> bool {
+        // RFC 9112, section 2.2: an empty line before a request is let pass.
+        while self.inbox.starts_with(b"\r\n") {
+            self.inbox.drain(..2);
+            self.search = HeadSearch::default();
+        }
+        let parsed = match self.search.find_end(&self.inbox) {
+            Ok(None) => return false,
+            Ok(Some(end)) => {
+                let parsed = head::parse_request(&self.inbox[..end]);
+                self.inbox.drain(..end);
+                parsed
+            }
+            Err(error) => Err(error),
+        };
+        match parsed {
+            Ok(head) => self.begin_request(head, ctx, now),
+            Err(error) => self.reject_and_close(&Rejection::BadRequest(error), None, ctx, now),
+        }
+        true
+    }
+
+    fn begin_request(&mut self, head: RequestHead, ctx: &mut Context, now: Now) {
+        let answer = match route(&head.method, &head.target, &ctx.config.upstream) {
+            Route::Root => status::root(),
+            Route::Health => status::health::page(ctx, now),
+            Route::Usage => status::usage::page(ctx, now),
+            Route::PageMethodNotAllowed => Rejection::PageMethod.answer(Dialect::OpenAi),
+            Route::Forward(forward) => return self.begin_upload(head, forward, ctx, now),
+        };
+        // A page's request has no body worth reading: if it brings one, the connection ends.
+        let next =
+            if head.keeps_alive() && head.framing == Framing::Empty { Next::Head } else { Next::Linger };
+        self.answer(&answer, &head, next, ctx, now);
+    }
+
+    fn begin_upload(&mut self, head: RequestHead, forward: Forward, ctx: &mut Context, now: Now) {
+        let dialect = forward.dialect;
+        let mut upload = match Upload::new(head, forward, ctx.config.body_bytes_max, now.mono) {
+            Ok(upload) => upload,
+            Err(error) => {
+                return self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now);
+            }
+        };
+        if upload.awaits_continue() && self.inbox.is_empty() {
+            self.outbox.push(CONTINUE);
+            ctx.run(self.id);
+        }
+        match upload.receive(&self.inbox) {
+            Ok(used) => {
+                self.inbox.drain(..used);
+                self.phase = Phase::Body(Box::new(upload));
+                self.set_deadline(now.mono + BODY_TIMEOUT, ctx);
+            }
+            Err(error) => self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now),
+        }
+    }
+
+    /// Sends a request that was read whole into the queue, where it may find room at once.
+    pub(super) fn enqueue(&mut self, ctx: &mut Context, now: Now) {
+        let Phase::Body(upload) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            unreachable!("only a request whose body was read is queued");
+        };
+        let job = Job::new(*upload, ctx, now.mono);
+        ctx.stats.requests += 1;
+        ctx.set_stats_line(now.mono);
+        ctx.roll_day(now);
+        if job.lane.is_some() && ctx.ledger.is_spent() {
+            return self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
+        }
+        let deadline = job.wait_deadline(ctx.config.max_wait);
+        let waiter = Waiter { session: self.id, asked: job.asked, since: now.mono };
+        let ticket = ctx.admission.enqueue(job.lane, deadline, waiter);
+        self.phase = Phase::Queued(Box::new(job), ticket);
+        self.set_deadline(deadline, ctx);
+    }
+}
