@@ -121,10 +121,9 @@ impl Context {
     }
 
     /// The keyed hash of a credential, which is all that is kept of it.
-    pub fn credential_hash<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> u64 {
+    pub fn credential_hash(&self, credential: &[u8]) -> u64 {
         let mut hasher = DefaultHasher::new();
-        self.seed.hash(&mut hasher);
-        values.for_each(|value| value.hash(&mut hasher));
+        (self.seed, credential).hash(&mut hasher);
         hasher.finish()
     }
 

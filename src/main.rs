@@ -42,12 +42,11 @@ fn start() -> Result<Server, StartError> {
     logger::start(config.log_level, config.timezone);
     raw.warnings().for_each(|warning| warn!("{warning}"));
     let settings = config.describe(&raw);
-    let (upstream, rps, host) =
-        (config.upstream.to_string(), config.requests_per_second, config.host.clone());
+    let (summary, host) = (config.summary(), config.host.clone());
     let server = Server::bind(config)?;
     let addresses: Vec<String> =
         server.addresses().iter().map(|address| format!("http://{address}")).collect();
-    info!("Fireworks proxy starting on {} -> {upstream} (RPS limit={rps:?})", addresses.join(" and "));
+    info!("Fireworks proxy starting on {} -> {summary}", addresses.join(" and "));
     info!("{settings}");
     if matches!(host, Host::Address(address) if !address.is_loopback()) {
         warn!("FIREWORKS_PROXY_HOST is not a loopback address: other machines can use this proxy");

@@ -244,8 +244,26 @@ impl Config {
         Self::from_raw(&Raw::default()).expect("the defaults are accepted")
     }
 
+    /// The upstream and what may be sent there: the end of the log's first line.
+    pub fn summary(&self) -> String {
+        format!(
+            "{} (RPS limit={:?}, {})",
+            self.upstream,
+            self.requests_per_second,
+            self.tokens_used_at_most()
+        )
+    }
+
+    /// What the token limits come to after the safety ratio.
+    fn tokens_used_at_most(&self) -> String {
+        let TokenLimits { prompt, uncached_prompt, generated } = self.limits;
+        let [prompt, uncached, generated] = [prompt, uncached_prompt, generated]
+            .map(|limit| share_of(limit.tokens_per_minute, self.safety_ratio));
+        format!("tokens per minute: prompt={prompt} uncached={uncached} generated={generated}")
+    }
+
     /// One line: every setting with its value, those that were set marked, and what the token limits
-    /// come to after the safety ratio. Holds no secret, because no setting is one.
+    /// come to. Holds no secret, because no setting is one.
     pub fn describe(&self, raw: &Raw) -> String {
         let mut line = String::from("settings |");
         for setting in &SETTINGS {
@@ -255,12 +273,7 @@ impl Config {
             let value = if value.is_empty() { "-" } else { value };
             write!(line, " {name}={value}{origin}").expect("a String takes every write");
         }
-        let limits = &self.limits;
-        let [prompt, uncached, generated] = [limits.prompt, limits.uncached_prompt, limits.generated]
-            .map(|limit| share_of(limit.tokens_per_minute, self.safety_ratio));
-        line + &format!(
-            " | tokens used per minute at most: prompt {prompt}, uncached {uncached}, generated {generated}"
-        )
+        line + " | meaning: at most these " + &self.tokens_used_at_most()
     }
 }
 
@@ -411,9 +424,10 @@ mod tests {
     #[test]
     fn the_description_is_one_line_with_every_setting() {
         let raw = raw(&[("FIREWORKS_PROXY_RPS", "5")]);
-        let line = Config::from_raw(&raw).expect("accepted").describe(&raw);
+        let config = Config::from_raw(&raw).expect("accepted");
+        let (line, summary) = (config.describe(&raw), config.summary());
         assert!(!line.contains('\n') && line.contains(" RPS=5 (set) ") && line.contains(" PORT=8787 "));
-        assert!(line.contains("prompt 3600000, uncached 720000, generated 28800"), "{line}");
+        assert!(summary.contains("(RPS limit=5.0, tokens per minute: prompt=3600000 "), "{summary}");
         for setting in &SETTINGS {
             assert!(line.contains(setting.name.trim_start_matches(PREFIX)), "{}", setting.name);
         }

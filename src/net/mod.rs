@@ -364,6 +364,8 @@ impl Server {
         }
         if let Some(error) = save_error {
             self.proxy.handle_save_failed(&error.to_string(), now);
+            // It has something to say, which must not wait for the next event.
+            return self.do_outputs(now);
         }
         self.dial(now);
     }

@@ -292,7 +292,8 @@ impl Exchange {
         // Generated text runs at about four characters a token in every model's own prose.
         let seen = relay.meter.generated_text().map(|text| guess_prompt(text.narrow, text.wide, 0, 4.0));
         let generated = match (report.generated(), seen) {
-            (Some(reported), _) if is_whole => reported,
+            // Zeros open an Anthropic stream of Fireworks; only its end is a report.
+            (Some(reported), _) if is_whole && reported > 0 => reported,
             (Some(reported), seen) => reported.max(seen.unwrap_or(0)),
             (None, Some(seen)) => seen,
             (None, None) => held.generated,

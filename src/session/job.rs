@@ -11,7 +11,7 @@ use crate::{
     http::{
         HttpError,
         body::BodyReader,
-        head::{Framing, RequestHead},
+        head::{Fields, Framing, RequestHead},
     },
     inspect::Inspection,
     route::Forward,
@@ -113,8 +113,7 @@ impl Job {
         let mut lane = None;
         if forward.is_generation {
             inspection = Inspection::of(&head.fields, &body);
-            let credentials = head.fields.all("authorization").chain(head.fields.all("x-api-key"));
-            let credential = ctx.credential_hash(credentials);
+            let credential = ctx.credential_hash(credential(&head.fields));
             lane = Some(ctx.admission.lane_id(credential, inspection.model.as_deref().unwrap_or(""), now));
         }
         Self {
@@ -140,6 +139,18 @@ impl Job {
             let usable = theirs.saturating_sub(CLIENT_TIMEOUT_MARGIN).max(theirs / 2);
             ours.min(self.arrived + usable)
         })
+    }
+}
+
+/// The key itself, so that a client that sends it as a bearer token shares its lanes with one that
+/// sends it as `x-api-key`: to Fireworks they are one account.
+fn credential(fields: &Fields) -> &[u8] {
+    let first = |name| fields.all(name).next().unwrap_or_default();
+    let authorization = first("authorization");
+    match authorization.split_at_checked(b"Bearer ".len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token.trim_ascii(),
+        _ if authorization.is_empty() => first("x-api-key"),
+        _ => authorization,
     }
 }
 
@@ -207,6 +218,24 @@ mod tests {
         for odd in ["-1", "0", "NaN", "inf", "1e300", "soon"] {
             assert_eq!(deadline(&format!("x-stainless-timeout: {odd}\r\n")), 121, "{odd}");
         }
+    }
+
+    #[test]
+    fn one_key_is_one_credential_however_it_is_sent() {
+        let of = |fields: &str| {
+            let head = parse_request(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes());
+            credential(&head.expect("accepted").fields).to_vec()
+        };
+        for fields in [
+            "Authorization: Bearer fw_1\r\n",
+            "authorization: bearer  fw_1\r\n",
+            "X-Api-Key: fw_1\r\n",
+            "x-api-key: fw_1\r\nAuthorization: Bearer fw_1\r\n",
+        ] {
+            assert_eq!(of(fields), b"fw_1", "{fields:?}");
+        }
+        assert_eq!(of("Authorization: Basic eDp5\r\n"), b"Basic eDp5");
+        assert_eq!(of(""), b"");
     }
 
     #[test]

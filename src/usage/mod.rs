@@ -52,8 +52,9 @@ impl Report {
     pub fn prompt(&self) -> Option<(u64, u64)> {
         let of_anthropic = self.cache_read.is_some() || self.cache_creation.is_some();
         match (self.prompt, self.input) {
-            // The headers of an Anthropic answer carry `prompt`, its body `input`: the body decides.
-            (_, Some(input)) if of_anthropic => {
+            // The headers of an Anthropic answer carry `prompt`, its body `input`: the body decides,
+            // unless it never said more than the zeros at its beginning.
+            (_, Some(input)) if of_anthropic && self.is_beyond_zeros() => {
                 let uncached = input.saturating_add(self.cache_creation.unwrap_or(0));
                 Some((uncached.saturating_add(self.cache_read.unwrap_or(0)), uncached))
             }
@@ -63,6 +64,10 @@ impl Report {
             (None, None) => None,
         }
         .filter(|(prompt, _)| *prompt > 0)
+    }
+
+    fn is_beyond_zeros(&self) -> bool {
+        [self.input, self.cache_read, self.cache_creation].iter().flatten().any(|count| *count > 0)
     }
 
     /// Generated tokens, where they were reported.
@@ -339,6 +344,14 @@ mod tests {
         assert_eq!(usage(&meter), (Some((1200, 176)), None));
         meter.watch(br#"{"usage":{"input_tokens":176,"cache_read_input_tokens":1024,"output_tokens":42}}"#);
         assert_eq!(usage(&meter), (Some((1200, 176)), Some(42)));
+    }
+
+    #[test]
+    fn headers_outlast_the_zeros_that_open_a_stream() {
+        let mut meter = Meter::new(Some(SSE), None);
+        meter.take_headers(Some(1200), Some(1024));
+        meter.watch(b"data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":0}}}\n\n");
+        assert_eq!(usage(&meter), (Some((1200, 176)), Some(0)));
     }
 
     #[test]
