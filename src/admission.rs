@@ -115,6 +115,8 @@ impl<S: Copy> Admission<S> {
 
     /// Says that a request was sent whole.
     pub fn sent(&mut self, reservation: &mut Reservation, now: Mono) {
+        // Its prompt leaves the window at a known time from now on, whenever it is settled.
+        self.refused.remove(&reservation.lane);
         self.budgets.sent(reservation, now);
     }
 

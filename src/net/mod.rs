@@ -119,6 +119,8 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// When accepting may go on after the system has refused.
     accept_pause: Option<Mono>,
+    /// Whether the last attempt to accept was refused, which is logged once and not ten times a second.
+    is_accept_failing: bool,
     conns: BTreeMap<ConnId, Conn>,
     /// Connections that could make progress.
     runnable: BTreeSet<ConnId>,
@@ -156,6 +158,7 @@ impl Server {
             is_stopped: Arc::default(),
             listeners,
             accept_pause: None,
+            is_accept_failing: false,
             conns: BTreeMap::new(),
             runnable: BTreeSet::new(),
             proxy,
@@ -248,10 +251,16 @@ impl Server {
                     break;
                 }
                 match self.listeners[index].accept() {
-                    Ok(Some(stream)) => self.admit_client(stream, now),
+                    Ok(Some(stream)) => {
+                        self.is_accept_failing = false;
+                        self.admit_client(stream, now);
+                    }
                     Ok(None) => {}
                     Err(error) => {
-                        warn!("cannot accept connections: {error}; trying again shortly");
+                        if !self.is_accept_failing {
+                            warn!("cannot accept connections: {error}; trying again ten times a second");
+                        }
+                        self.is_accept_failing = true;
                         self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
                     }
                 }

@@ -1,12 +1,10 @@
 //! A hierarchical timer wheel: insert, remove and expire in constant time, however many timers.
 //!
 //! Six levels of 64 slots; a slot of level 0 is one tick of about a millisecond, a slot of each
-//! further level as long as the whole level below it, which spans two years in all. A timer further
+//! further level as long as the whole level below it, which spans a year and more. A timer further
 //! away than a level can tell apart waits in a coarse slot and is sorted into finer ones when that
 //! slot's time comes. A timer never fires early; it fires with the first call of [`Wheel::poll`] at
 //! or after its deadline.
-
-use std::time::Duration;
 
 use crate::time::Mono;
 
@@ -19,8 +17,9 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// One tick: 2^10 microseconds.
 const TICK_BITS: u32 = 10;
 
-/// Timers further away than the wheel spans wait in its last slot and are inserted again from there.
-const TICKS_MAX: u64 = (1 << LEVEL_BITS) - 1;
+/// Timers further away wait in a slot so far ahead and are filed again from there. Half of what the
+/// levels span, so that no slot ahead can be mistaken for the one at hand.
+const TICKS_MAX: u64 = 1 << (LEVEL_BITS - 1);
 
 /// Names a timer. Of no effect once the timer has fired or was removed, even after its place in the
 /// wheel was given to another.
@@ -194,10 +193,6 @@ impl<T> Wheel<T> {
     }
 }
 
-/// The longest time after its deadline by which a timer fires, when `poll` is called as often as
-/// [`Wheel::next_expiration`] asks.
-pub const LATENESS_MAX: Duration = Duration::from_micros(1 << TICK_BITS);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,11 +249,17 @@ mod tests {
 
     #[test]
     fn deadlines_beyond_the_wheel_are_kept() {
-        let mut wheel = Wheel::default();
-        let far = micros(u64::MAX - 1);
-        wheel.insert(far, ());
-        assert_eq!(wheel.poll(micros(u64::MAX / 2)), None);
-        assert_eq!(wheel.poll(far), Some(()));
+        for start in [0, 1, 77_777_777, (1 << 46) - 1, 1 << 46] {
+            let mut wheel = Wheel::default();
+            wheel.insert(micros(start), "start");
+            assert_eq!(wheel.poll(micros(start)), Some("start"));
+            for ahead in [45, 46, 47, 50] {
+                let far = start + (1 << ahead);
+                wheel.insert(micros(far), "far");
+                assert_eq!(wheel.poll(micros(far - 1)), None, "{start} + 2^{ahead}");
+                assert_eq!(wheel.poll(micros(far)), Some("far"), "{start} + 2^{ahead}");
+            }
+        }
     }
 
     /// The wheel against a sorted map: the same timers, fired no earlier and in the same call.

@@ -22,6 +22,7 @@ pub(super) enum Key {
     Item,
     Message,
     Other,
+    Output,
     OutputTokens,
     PartialJson,
     PerfMetrics,
@@ -64,6 +65,7 @@ impl Visitor for ReportVisitor {
             "input_tokens" => Key::InputTokens,
             "input_tokens_details" | "prompt_tokens_details" => Key::TokensDetails,
             "message" => Key::Message,
+            "output" => Key::Output,
             "output_tokens" => Key::OutputTokens,
             "partial_json" => Key::PartialJson,
             "perf_metrics" => Key::PerfMetrics,
@@ -115,11 +117,11 @@ impl ReportVisitor {
     }
 }
 
-/// Text of the model's own, in a stream's deltas or in a whole answer of either dialect.
+/// Text of the model's own, in a stream's deltas or in a whole answer of any dialect.
 fn is_generated_text(path: &[Key]) -> bool {
     match path {
         [Key::Delta] => true,
-        [Key::Choices | Key::Content | Key::Delta, .., last] => matches!(
+        [Key::Choices | Key::Content | Key::Delta | Key::Output, .., last] => matches!(
             last,
             Key::Arguments
                 | Key::Content

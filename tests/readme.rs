@@ -1,0 +1,176 @@
+//! The README against the program: its commands, its settings, the fields of its pages, its errors.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod support;
+
+use std::{collections::BTreeSet, iter::successors, time::Duration};
+
+use fireworks_proxy::{
+    config::SETTINGS,
+    failure::{Failure, FailureClass},
+    http::HttpError,
+    rejection::Rejection,
+};
+use serde_json::Value;
+use support::{fake::FakeFireworks, proxy::ProxyUnderTest};
+
+const README: &str = include_str!("../README.md");
+
+/// What stands in a table's cell where the program has nothing.
+const NONE: &str = "–";
+
+/// The part under a heading of the second level, up to the next one.
+#[track_caller]
+fn section(heading: &str) -> &'static str {
+    let start = README.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading:?}"));
+    let text = &README[start + 1..];
+    text.find("\n## ").map_or(text, |end| &text[..end])
+}
+
+/// The cells of every table row in `text`, without the spaces and back-ticks around each.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    rows.map(|row| row.split(" | ").map(unquoted).collect())
+}
+
+/// A cell that is one name in back-ticks, without them; any other as it is.
+fn unquoted(cell: &str) -> &str {
+    let cell = cell.trim();
+    let name = cell.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
+    name.filter(|name| !name.contains('`')).unwrap_or(cell)
+}
+
+#[test]
+fn the_commands_of_the_quick_start_are_there() {
+    let lines: Vec<&str> = section("Quick start").lines().collect();
+    for command in ["cargo run --release", "cargo test", "cargo run --release --example demo"] {
+        assert!(lines.contains(&command), "{command}");
+    }
+}
+
+#[test]
+fn the_table_of_settings_is_the_programs() {
+    let settings = rows(section("Settings")).filter(|row| row[0].starts_with("FIREWORKS_PROXY_"));
+    let documented: Vec<Vec<&str>> = settings.collect();
+    let default = |default: &'static str| if default.is_empty() { NONE } else { default };
+    let real: Vec<Vec<&str>> = SETTINGS
+        .iter()
+        .map(|setting| vec![setting.name, default(setting.default), setting.meaning])
+        .collect();
+    assert_eq!(documented, real);
+}
+
+#[test]
+fn the_fields_of_the_pages_are_documented_and_no_others() {
+    let fake = FakeFireworks::start_default();
+    let proxy = ProxyUnderTest::start(&fake, &[]);
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    let key = ("Authorization", "Bearer fw_test");
+    for (headers, status) in [(&[key][..], 200), (&[key, ("x-fake-status", "503")], 503)] {
+        assert_eq!(proxy.post("/v1/chat/completions", headers, body).status(), status);
+    }
+    for (heading, page) in [("`GET /health`", proxy.health()), ("`GET /usage`", proxy.usage())] {
+        let (_, part) =
+            section("Pages").split_once(&format!("### {heading}\n")).expect("a part for each page");
+        let part = part.split("\n### ").next().expect("a split has a first part");
+        let mut real = BTreeSet::new();
+        collect_fields(&page, "", &mut real);
+        let documented = rows(part).map(|row| row[0].to_owned()).filter(|name| is_field(name));
+        assert_eq!(documented.collect::<BTreeSet<_>>(), real, "{heading}: {page:#}");
+        for name in real.iter().filter_map(|path| path.rsplit('.').next()) {
+            assert!(part.contains(&format!("\"{name}\":")), "{name} in the sample of {heading}");
+        }
+    }
+}
+
+/// Whether a table's first cell is a field, and not the table's head or the line under it.
+fn is_field(cell: &str) -> bool {
+    cell != "field" && !cell.starts_with("---")
+}
+
+/// The dotted path of every field. The fields of the three budgets are alike, and are named once.
+fn collect_fields(value: &Value, path: &str, fields: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => {
+            assert!(!items.is_empty(), "{path} is empty, so its fields cannot be seen");
+            for item in items {
+                collect_fields(item, &format!("{path}[]"), fields);
+            }
+        }
+        Value::Object(members) => {
+            let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            for (name, member) in members {
+                fields.insert(below(name));
+                let is_budget = path.ends_with(".budgets");
+                collect_fields(member, &below(if is_budget { "*" } else { name }), fields);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_error_stands_in_the_table_with_its_status() {
+    let documented: BTreeSet<(&str, &str)> = rows(section("Errors"))
+        .filter(|row| row[0] == NONE || row[0].parse::<u16>().is_ok())
+        .map(|row| (row[0], row[1]))
+        .collect();
+    let real: BTreeSet<(String, &str)> = rejections()
+        .map(|rejection| (rejection.status().to_string(), rejection.code()))
+        .chain(after_the_head().map(|class| (NONE.to_owned(), class.name())))
+        .collect();
+    assert_eq!(documented, real.iter().map(|(status, code)| (status.as_str(), *code)).collect());
+}
+
+/// Every answer that the proxy gives in place of the upstream's.
+fn rejections() -> impl Iterator<Item = Rejection> {
+    let own = successors(Some(Rejection::BadRequest(HttpError::Malformed(""))), next_rejection);
+    let upstream = |class| Rejection::Upstream { upstream: String::new(), failure: Failure::new(class, "") };
+    own.chain(every_class().filter(|class| after_the_head().all(|other| other != *class)).map(upstream))
+}
+
+/// Failures that come when the client has a status already: its connection is cut.
+fn after_the_head() -> impl Iterator<Item = FailureClass> {
+    [FailureClass::CutInStream, FailureClass::IdleInStream].into_iter()
+}
+
+/// One rejection after another but for the upstream's. A new one does not compile before it is here.
+fn next_rejection(rejection: &Rejection) -> Option<Rejection> {
+    Some(match rejection {
+        Rejection::BadRequest(error) => match error {
+            HttpError::Malformed(_) => Rejection::BadRequest(HttpError::HeadTooLarge),
+            HttpError::HeadTooLarge => Rejection::BadRequest(HttpError::TargetTooLong),
+            HttpError::TargetTooLong => Rejection::BadRequest(HttpError::BodyTooLarge),
+            HttpError::BodyTooLarge => Rejection::BadRequest(HttpError::UnsupportedVersion),
+            HttpError::UnsupportedVersion => Rejection::BadRequest(HttpError::UnknownExpectation),
+            HttpError::UnknownExpectation => Rejection::ClientTooSlow,
+        },
+        Rejection::ClientTooSlow => Rejection::PageMethod,
+        Rejection::PageMethod => {
+            Rejection::QueueTimeout { waited: Duration::ZERO, waited_for: "generated", room_in: None }
+        }
+        Rejection::QueueTimeout { .. } => {
+            Rejection::DailyLimit { used: 0, limit: 0, resets_at: String::new() }
+        }
+        Rejection::DailyLimit { .. } | Rejection::Upstream { .. } => return None,
+    })
+}
+
+/// Every class of failure. A new one does not compile before it is here.
+fn every_class() -> impl Iterator<Item = FailureClass> {
+    successors(Some(FailureClass::Dns), |class| {
+        Some(match class {
+            FailureClass::Dns => FailureClass::ConnectRefused,
+            FailureClass::ConnectRefused => FailureClass::ConnectTimeout,
+            FailureClass::ConnectTimeout => FailureClass::TlsCertificate,
+            FailureClass::TlsCertificate => FailureClass::TlsOther,
+            FailureClass::TlsOther => FailureClass::WriteTimeout,
+            FailureClass::WriteTimeout => FailureClass::ClosedBeforeHead,
+            FailureClass::ClosedBeforeHead => FailureClass::BadHead,
+            FailureClass::BadHead => FailureClass::HeadTimeout,
+            FailureClass::HeadTimeout => FailureClass::CutInStream,
+            FailureClass::CutInStream => FailureClass::IdleInStream,
+            FailureClass::IdleInStream => return None,
+        })
+    })
+}
