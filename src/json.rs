@@ -395,6 +395,7 @@ impl<K: Copy> Scanner<K> {
 
 /// The length of the text up to the next quote, backslash or control character. Whole blocks are
 /// tested first, in a form that compilers turn into vector instructions.
+#[expect(clippy::needless_bitwise_bool, reason = "branches would keep it from being vectorized")]
 fn plain_text_len(bytes: &[u8]) -> usize {
     const BLOCK_BYTES: usize = 32;
     let is_special = |byte: &u8| (*byte == b'"') | (*byte == b'\\') | (*byte < b' ');

@@ -4,6 +4,7 @@ use log::Level;
 
 use super::{FLUSH_TIMEOUT, Next, Phase, Session, exchange::Ending, job::Job};
 use crate::{
+    budget::WaitsFor,
     context::Context,
     failure::Failure,
     http::{head::RequestHead, write::Answer},
@@ -23,7 +24,7 @@ impl Session {
         job.waited = now.mono.since(job.queued_at);
         let rejection = Rejection::QueueTimeout {
             waited: job.waited,
-            waited_for: refusal.map_or("request", |refusal| refusal.waits_for.name()),
+            waited_for: refusal.map_or(WaitsFor::Requests, |refusal| refusal.waits_for).name(),
             room_in: refusal.and_then(|refusal| refusal.until).map(|until| until.since(now.mono)),
         };
         self.reject_job(&rejection, &job, ctx, now);
