@@ -278,6 +278,7 @@ impl Session {
         match &mut self.phase {
             Phase::Queued(job, ticket) => {
                 ctx.admission.leave(*ticket);
+                job.waited = now.mono.since(job.queued_at);
                 ctx.stats.client_gone += 1;
                 let record = AccessRecord { outcome: Some("client_gone"), ..ending::record_of(job, now) };
                 ctx.log(Level::Info, status::access_line(&record));
