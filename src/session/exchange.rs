@@ -200,8 +200,8 @@ impl Exchange {
     /// Ends the exchange: settles its reservation and gives back the job, the response if there was
     /// one, and what was settled.
     pub(super) fn finish(self, ending: &Ending, ctx: &mut Context, now: Now) -> (Job, Option<Relay>, Spent) {
-        let spent = self.spent(ending);
         let has_cost = self.is_sent() || self.relay().is_some();
+        let spent = if has_cost { self.spent(ending) } else { Spent::default() };
         let Self { job, reservation, receiving, .. } = self;
         if has_cost {
             ctx.admission.settle(reservation, spent, now.mono);
