@@ -88,12 +88,12 @@ fn sources() -> Vec<Source> {
     files.sort();
     let source = |path: PathBuf| {
         let relative = path.strip_prefix(&root).expect("below src").to_owned();
-        let room =
-            relative.components().next().expect("a name").as_os_str().to_string_lossy().replace(".rs", "");
+        let first = relative.components().next().expect("a name").as_os_str().to_string_lossy();
+        let name = first.replace(".rs", "");
         let text = fs::read_to_string(&path).expect("UTF-8");
         // Tests come last in every file.
         let code = text.split("#[cfg(test)]").next().expect("a first part").to_owned();
-        Source { path: relative, room, code }
+        Source { room: name, path: relative, code }
     };
     files.into_iter().map(source).collect()
 }

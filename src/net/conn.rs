@@ -33,7 +33,7 @@ pub(super) struct Conn {
 enum Stage {
     /// Trying addresses in turn. The last error is kept for when none is left.
     Connecting {
-        stream: Option<TcpStream>,
+        attempt: Option<(SocketAddr, TcpStream)>,
         addresses: VecDeque<SocketAddr>,
         last_error: String,
     },
@@ -64,7 +64,8 @@ impl Conn {
 
     /// A connection to the first of these addresses that accepts it.
     pub(super) fn to_upstream(addresses: VecDeque<SocketAddr>) -> Self {
-        let stage = Stage::Connecting { stream: None, addresses, last_error: "it has no address".to_owned() };
+        let stage =
+            Stage::Connecting { attempt: None, addresses, last_error: "it has no address".to_owned() };
         Self { stage, readable: false, writable: false, read_ended: false }
     }
 
@@ -86,17 +87,17 @@ impl Conn {
 
     /// Starts to connect to the next address, past those that refuse at once.
     pub(super) fn begin(&mut self, registry: &Registry, token: Token) {
-        let Stage::Connecting { stream, addresses, last_error } = &mut self.stage else { return };
+        let Stage::Connecting { attempt, addresses, last_error } = &mut self.stage else { return };
         self.writable = false;
-        *stream = None;
+        *attempt = None;
         while let Some(address) = addresses.pop_front() {
             let begun = TcpStream::connect(address).and_then(|mut stream| {
                 registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
                 Ok(stream)
             });
             match begun {
-                Ok(begun) => {
-                    *stream = Some(begun);
+                Ok(stream) => {
+                    *attempt = Some((address, stream));
                     return;
                 }
                 Err(error) => *last_error = format!("{address}: {error}"),
@@ -120,31 +121,25 @@ impl Conn {
     /// Whether TCP is connected. Writable alone does not say so: an error is writable too, and so is
     /// a spurious event.
     fn connect(&mut self, connector: &Connector, registry: &Registry, token: Token) -> Result<bool, Failure> {
-        let Stage::Connecting { stream, last_error, .. } = &mut self.stage else { return Ok(true) };
-        let Some(connecting) = stream else {
+        let Stage::Connecting { attempt, last_error, .. } = &mut self.stage else { return Ok(true) };
+        let Some((address, stream)) = attempt else {
             return Err(Failure::new(FailureClass::ConnectRefused, last_error.clone()));
         };
         if !self.writable {
             return Ok(false);
         }
-        let error = connecting.take_error().unwrap_or_else(Some);
-        if let Some(error) = error {
-            *last_error = error.to_string();
-            // A failure here shows when the last address has failed; the core is asked to run again.
-            let _ = registry.deregister(connecting);
+        if let Some(error) = stream.take_error().unwrap_or_else(Some) {
+            *last_error = format!("{address}: {error}");
+            let _ = registry.deregister(stream);
             self.begin(registry, token);
-            return match &self.stage {
-                Stage::Connecting { stream: None, last_error, .. } => {
-                    Err(Failure::new(FailureClass::ConnectRefused, last_error.clone()))
-                }
-                _ => Ok(false),
-            };
+            // With no address left, this ends in the last error.
+            return self.connect(connector, registry, token);
         }
-        if connecting.peer_addr().is_err() {
+        if stream.peer_addr().is_err() {
             self.writable = false;
             return Ok(false);
         }
-        let connected = stream.take().expect("it was connecting just now");
+        let (_, connected) = attempt.take().expect("it was connecting just now");
         let _ = connected.set_nodelay(true);
         self.readable = true;
         self.stage = match connector.begin()? {
@@ -179,7 +174,7 @@ impl Conn {
         }
         flush_tls(tls, stream, &mut self.writable).map_err(|error| handshake_failure(&error.to_string()))?;
         let placeholder =
-            Stage::Connecting { stream: None, addresses: VecDeque::new(), last_error: String::new() };
+            Stage::Connecting { attempt: None, addresses: VecDeque::new(), last_error: String::new() };
         if let Stage::Handshaking(stream, tls) = std::mem::replace(&mut self.stage, placeholder) {
             self.stage = Stage::Ready(stream, Some(tls));
         }
@@ -226,8 +221,8 @@ impl Conn {
             let _ = flush_tls(tls, stream, &mut self.writable);
         }
         match &mut self.stage {
-            Stage::Connecting { stream: None, .. } => {}
-            Stage::Connecting { stream: Some(stream), .. }
+            Stage::Connecting { attempt: None, .. } => {}
+            Stage::Connecting { attempt: Some((_, stream)), .. }
             | Stage::Handshaking(stream, _)
             | Stage::Ready(stream, _) => {
                 let _ = registry.deregister(stream);
@@ -237,10 +232,10 @@ impl Conn {
 
     fn stream_mut(&mut self) -> &mut TcpStream {
         match &mut self.stage {
-            Stage::Connecting { stream: Some(stream), .. }
+            Stage::Connecting { attempt: Some((_, stream)), .. }
             | Stage::Handshaking(stream, _)
             | Stage::Ready(stream, _) => stream,
-            Stage::Connecting { stream: None, .. } => unreachable!("asked of clients' connections only"),
+            Stage::Connecting { attempt: None, .. } => unreachable!("asked of clients' connections only"),
         }
     }
 }

@@ -317,6 +317,9 @@ impl Server {
             match conn.write(self.proxy.pending_write(id)) {
                 Ok(0) => return,
                 Ok(count) => self.tell(id, Input::Wrote(count), now),
+                // A server may answer before it has read all of a request, and then close: what it
+                // said comes first.
+                Err(_) if self.read(id, now) => return,
                 Err(error) => {
                     let failure = Failure::new(FailureClass::CutInStream, error.to_string());
                     return self.tell(id, Input::Failed(failure), now);
@@ -326,14 +329,15 @@ impl Server {
         self.runnable.insert(id);
     }
 
-    fn read(&mut self, id: ConnId, now: Now) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+    /// Reads once. Whether there was anything to tell.
+    fn read(&mut self, id: ConnId, now: Now) -> bool {
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
         let room = self.proxy.window(id).min(READ_BYTES_PER_TURN);
         if room == 0 {
-            return;
+            return false;
         }
         match conn.read(&mut self.scratch[..room]) {
-            ReadOutcome::Nothing => {}
+            ReadOutcome::Nothing => return false,
             ReadOutcome::Eof => self.tell(id, Input::Eof, now),
             ReadOutcome::Failed(failure) => self.tell(id, Input::Failed(failure), now),
             ReadOutcome::Bytes(count) => {
@@ -344,6 +348,7 @@ impl Server {
                 self.scratch = scratch;
             }
         }
+        true
     }
 
     fn tell(&mut self, id: ConnId, input: Input<'_>, now: Now) {

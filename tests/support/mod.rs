@@ -1,5 +1,6 @@
 //! What the integration tests, the examples and the benches share.
 //!
+//! - [`binary`]: the real binary in a process of its own, and its log.
 //! - [`certs`]: a certificate authority made at test time, and the good and bad certificates it issues.
 //! - [`client`]: a small blocking HTTP/1.1 client that shows the framing instead of hiding it.
 //! - [`fake`]: the fake Fireworks, scripted by `x-fake-*` request headers.
@@ -12,7 +13,11 @@
 // The core may not touch clocks, threads and sockets; the test support is made of them.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod binary;
 pub mod certs;
 pub mod client;
 pub mod fake;
 pub mod proxy;
+pub mod raw_upstream;
+pub mod wire;
+pub mod world;

@@ -256,6 +256,8 @@ impl Client {
                 self.received.extend_from_slice(&buffer[..count]);
                 Ok(())
             }
+            // A child process that ends interrupts reads of the process that waits for it.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read_more(),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CutReason::Timeout(self.read_timeout),
                 io::ErrorKind::UnexpectedEof => CutReason::EofWithoutCloseNotify,
