@@ -209,7 +209,9 @@ impl Config {
             host: parse_host(raw)?,
             upstream: Upstream::parse(raw.text("FIREWORKS_PROXY_UPSTREAM")).ok_or_else(|| {
                 let accepted = "https://host[:port][/path], or http:// for localhost, without credentials";
-                raw.error("FIREWORKS_PROXY_UPSTREAM", accepted)
+                let mut error = raw.error("FIREWORKS_PROXY_UPSTREAM", accepted);
+                error.value = without_credentials(&error.value);
+                error
             })?,
             ca_file: Some(raw.text("FIREWORKS_PROXY_CA_FILE"))
                 .filter(|path| !path.is_empty())
@@ -286,6 +288,15 @@ impl Config {
 )]
 pub fn share_of(tokens: u64, ratio: f64) -> u64 {
     ((tokens as f64 * ratio) as u64).max(1)
+}
+
+/// A URL as it may be shown: a password in front of the host is a secret, even where it is refused.
+fn without_credentials(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}://***{}", &url[..scheme], &url[at..]),
+        (None, Some(at)) => format!("***{}", &url[at..]),
+        _ => url.to_owned(),
+    }
 }
 
 fn parse_host(raw: &Raw) -> Result<Host, ConfigError> {
@@ -401,6 +412,14 @@ mod tests {
                 assert!(error.starts_with(&format!("{name}={value:?} is not accepted; wanted: ")), "{error}");
                 assert!(!error.contains('\n'), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_refused_url_is_not_shown() {
+        for url in ["https://user:secret@host/x", "user:secret@host", "https://a@b:secret@host"] {
+            let error = error_of("FIREWORKS_PROXY_UPSTREAM", url);
+            assert!(!error.contains("secret") && error.contains("***@host"), "{error}");
         }
     }
 

@@ -434,14 +434,18 @@ fn token_of(id: ConnId) -> Token {
 
 /// Takes up the day's count, and puts aside a file that is not of today.
 fn restore(proxy: &mut Proxy, state_file: &StateFile, now: Now) {
-    let file = state_file.load().unwrap_or_else(|error| {
+    let (file, read_error) = match state_file.load() {
+        Ok(file) => (file, None),
+        Err(error) => (None, Some(error)),
+    };
+    if let Some(error) = &read_error {
         warn!("{state_file} cannot be read ({error}); today starts at 0");
-        None
-    });
+    }
     let put_aside = match proxy.handle_start(file.as_deref(), now) {
-        None | Some(Restored::Continued) => return,
         Some(Restored::OtherDay(date)) => state_file.put_aside(&date),
         Some(Restored::Damaged(_)) => state_file.put_aside("damaged"),
+        None if read_error.is_some() && state_file.is_file() => state_file.put_aside("unreadable"),
+        None | Some(Restored::Continued) => return,
     };
     match put_aside {
         Ok(path) => info!("the old state file is kept as {}", path.display()),

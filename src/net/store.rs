@@ -25,6 +25,11 @@ impl StateFile {
         }
     }
 
+    /// Whether there is a file, as opposed to nothing or a folder.
+    pub(super) fn is_file(&self) -> bool {
+        self.path.is_file()
+    }
+
     /// Replaces the content: a temporary file beside it, then a rename. Not synced to the disk: a
     /// kill of the process cannot lose it, and a power cut may lose the last seconds of a count.
     pub(super) fn save(&self, bytes: &[u8]) -> io::Result<()> {
