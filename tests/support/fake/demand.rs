@@ -91,7 +91,9 @@ impl Demand {
         let wanted = script.generated.unwrap_or(generated);
         let caps = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
         let cap = caps.iter().filter_map(|name| body[name].as_u64()).min().unwrap_or(u64::MAX);
-        let credential = request.header("authorization").or_else(|| request.header("x-api-key"));
+        // One key is one account, whichever field it comes in.
+        let bearer = request.header("authorization").map(|value| value.trim_start_matches("Bearer "));
+        let credential = bearer.or_else(|| request.header("x-api-key"));
         let lane = Lane { credential: owned(credential), model: owned(body["model"].as_str()) };
         Ok(Self {
             session: session(request, &body).unwrap_or_else(|| lane.credential.clone()),
