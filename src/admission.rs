@@ -15,16 +15,16 @@ use crate::{
 };
 
 /// The queue a request waits in: its lane's, or the common one of requests that cost no tokens.
-type Lane = Option<LaneId>;
+type QueueLane = Option<LaneId>;
 
 /// Names one waiting request.
-pub type Ticket = queue::Ticket<Lane>;
+pub type Ticket = queue::Ticket<QueueLane>;
 
-/// One waiting request. `S` names the session that it belongs to.
+/// One waiting request. `C` names the client connection that it belongs to.
 #[derive(Debug, Clone)]
-pub struct Waiter<S> {
+pub struct Waiter<C> {
     /// Whom to tell.
-    pub session: S,
+    pub client: C,
     /// What it will probably cost.
     pub asked: Asked,
     /// Since when it waits.
@@ -33,16 +33,16 @@ pub struct Waiter<S> {
 
 /// Budgets and queue together.
 #[derive(Debug)]
-pub struct Admission<S> {
+pub struct Admission<C> {
     budgets: Budgets,
-    queue: WaitQueue<Lane, Waiter<S>>,
+    queue: WaitQueue<QueueLane, Waiter<C>>,
     /// The lanes whose first request was refused, and why.
-    refused: BTreeMap<Lane, Refusal>,
+    refused: BTreeMap<QueueLane, Refusal>,
     /// Until when the request bucket is empty; it stands for every lane.
     bucket_empty_until: Option<Mono>,
 }
 
-impl<S: Copy> Admission<S> {
+impl<C: Copy> Admission<C> {
     /// Full budgets and an empty queue.
     pub fn new(config: &Config) -> Self {
         Self {
@@ -54,13 +54,13 @@ impl<S: Copy> Admission<S> {
     }
 
     /// The lane of a model under a credential.
-    pub fn lane_id(&mut self, credential: u64, model: &str, now: Mono) -> LaneId {
+    pub fn find_or_add_lane(&mut self, credential: u64, model: &str, now: Mono) -> LaneId {
         let Self { budgets, queue, .. } = self;
-        budgets.lane_id(credential, model, now, |lane| queue.is_awaited(Some(lane)))
+        budgets.find_or_add_lane(credential, model, now, |lane| queue.is_awaited(Some(lane)))
     }
 
     /// Lets a request wait for room, which may be there already: see [`Self::admit`].
-    pub fn enqueue(&mut self, lane: Lane, deadline: Mono, waiter: Waiter<S>) -> Ticket {
+    pub fn enqueue(&mut self, lane: QueueLane, deadline: Mono, waiter: Waiter<C>) -> Ticket {
         let ticket = self.queue.push(lane, deadline, waiter);
         let is_in_front = self.queue.heads().any(|(head, _)| head == ticket);
         if is_in_front {
@@ -82,7 +82,7 @@ impl<S: Copy> Admission<S> {
 
     /// Admits the next request that there is room for, the earliest deadline first. To be called
     /// until it has no more.
-    pub fn admit(&mut self, now: Mono) -> Option<(Waiter<S>, Reservation)> {
+    pub fn admit(&mut self, now: Mono) -> Option<(Waiter<C>, Reservation)> {
         self.refused.retain(|_, refusal| refusal.until.is_none_or(|until| until > now));
         self.bucket_empty_until = self.bucket_empty_until.filter(|until| *until > now);
         while self.bucket_empty_until.is_none() {
@@ -145,7 +145,7 @@ impl<S: Copy> Admission<S> {
     }
 
     /// What the requests of a lane wait for at present, if any do.
-    pub fn refusal_of(&self, lane: Lane) -> Option<Refusal> {
+    pub fn refusal_of(&self, lane: QueueLane) -> Option<Refusal> {
         let of_bucket = self
             .bucket_empty_until
             .map(|until| Refusal { waits_for: WaitsFor::Requests, until: Some(until) });
@@ -158,7 +158,7 @@ impl<S: Copy> Admission<S> {
     }
 
     /// How many requests wait in one lane.
-    pub fn waiting_in(&self, lane: Lane) -> usize {
+    pub fn waiting_in(&self, lane: QueueLane) -> usize {
         self.queue.iter().filter(|(ticket, _)| ticket.lane == lane).count()
     }
 
@@ -196,8 +196,8 @@ mod tests {
         })
     }
 
-    fn waiter(session: &'static str, since: Mono) -> Waiter<&'static str> {
-        Waiter { session, asked: Asked { prompt_guess: 10, output_cap: None }, since }
+    fn waiter(client: &'static str, since: Mono) -> Waiter<&'static str> {
+        Waiter { client, asked: Asked { prompt_guess: 10, output_cap: None }, since }
     }
 
     /// Who is admitted at `now`. Their reservations are kept in `held`.
@@ -208,7 +208,7 @@ mod tests {
     ) -> Vec<&'static str> {
         let mut names = Vec::new();
         while let Some((waiter, reservation)) = admission.admit(now) {
-            names.push(waiter.session);
+            names.push(waiter.client);
             held.push(reservation);
         }
         names
@@ -228,7 +228,8 @@ mod tests {
     fn earlier_deadlines_go_first_across_lanes() {
         let mut admission = admission(20.0);
         let mut held = Vec::new();
-        let (left, right) = (admission.lane_id(1, "l", at(0.0)), admission.lane_id(1, "r", at(0.0)));
+        let (left, right) =
+            (admission.find_or_add_lane(1, "l", at(0.0)), admission.find_or_add_lane(1, "r", at(0.0)));
         admission.enqueue(Some(left), at(50.0), waiter("l50", at(0.0)));
         admission.enqueue(Some(right), at(40.0), waiter("r40", at(0.0)));
         admission.enqueue(None, at(45.0), waiter("free45", at(0.0)));
@@ -241,7 +242,8 @@ mod tests {
     fn a_full_lane_holds_up_no_other_and_a_settlement_wakes_it() {
         let mut admission = admission(20.0);
         let mut held = Vec::new();
-        let (full, other) = (admission.lane_id(1, "full", at(0.0)), admission.lane_id(1, "other", at(0.0)));
+        let (full, other) =
+            (admission.find_or_add_lane(1, "full", at(0.0)), admission.find_or_add_lane(1, "other", at(0.0)));
         for name in ["a", "b", "c"] {
             admission.enqueue(Some(full), at(10.0), waiter(name, at(0.0)));
         }
@@ -257,7 +259,7 @@ mod tests {
     fn a_lane_is_asked_again_when_its_window_has_room() {
         let mut admission = admission(20.0);
         let mut held = Vec::new();
-        let lane = admission.lane_id(1, "m", at(0.0));
+        let lane = admission.find_or_add_lane(1, "m", at(0.0));
         admission.enqueue(Some(lane), at(100.0), waiter("first", at(0.0)));
         assert_eq!(admitted(&mut admission, &mut held, at(0.0)), ["first"]);
         admission.settle(held.remove(0), spent(90), at(1.0));
@@ -274,7 +276,7 @@ mod tests {
     fn who_leaves_makes_room_for_the_next() {
         let mut admission = admission(20.0);
         let mut held = Vec::new();
-        let lane = admission.lane_id(1, "m", at(0.0));
+        let lane = admission.find_or_add_lane(1, "m", at(0.0));
         let big = Waiter { asked: Asked { prompt_guess: 999, output_cap: None }, ..waiter("big", at(0.0)) };
         admission.enqueue(Some(lane), at(9.0), waiter("running", at(0.0)));
         assert_eq!(admitted(&mut admission, &mut held, at(0.0)), ["running"]);

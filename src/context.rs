@@ -198,6 +198,12 @@ impl Context {
         restored
     }
 
+    /// Whether generation requests are refused, on the day that it is now.
+    pub fn is_day_spent(&mut self, now: Now) -> bool {
+        self.roll_day(now);
+        self.ledger.is_spent()
+    }
+
     /// Starts the next day if it has come.
     pub fn roll_day(&mut self, now: Now) {
         if self.ledger.roll(now.wall) {

@@ -67,7 +67,7 @@ impl FailureClass {
     }
 
     /// Whether the upstream may have seen the request.
-    pub const fn reached_upstream(self) -> bool {
+    pub const fn may_have_reached_upstream(self) -> bool {
         !matches!(
             self,
             Self::Dns | Self::ConnectRefused | Self::ConnectTimeout | Self::TlsCertificate | Self::TlsOther
@@ -101,8 +101,8 @@ impl FailureClass {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = if self.class.reached_upstream() {
-            "the request was sent to Fireworks"
+        let side = if self.class.may_have_reached_upstream() {
+            "the request may have reached Fireworks"
         } else {
             "the request never reached Fireworks"
         };

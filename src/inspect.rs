@@ -12,6 +12,9 @@ use crate::{
 /// characters; real names are under 100.
 pub const NAME_CHARS_MAX: usize = 256;
 
+/// From so many characters without a space on, a text in an attachment's place is taken for base64.
+const BASE64_CHARS_MIN: usize = 64;
+
 /// What a body was found to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inspection {
@@ -22,7 +25,7 @@ pub struct Inspection {
     /// The largest number of tokens that may be generated, by whichever name the dialect gives it.
     pub output_cap: Option<u64>,
     /// Who sent it: a session of an agent, stable over its requests.
-    pub session: Option<String>,
+    pub agent_session: Option<String>,
     /// All text that the model is given, keys included, attachments not.
     pub text: TextSize,
     /// Images and files within the body or linked from it.
@@ -41,7 +44,7 @@ impl Inspection {
         let mut inspection = visitor.inspection;
         inspection.is_json = is_json;
         let of_body = visitor.cache_key.or(visitor.user_id).or(visitor.user);
-        inspection.session = session_in_head(fields).or(of_body);
+        inspection.agent_session = session_in_head(fields).or(of_body);
         inspection
     }
 }
@@ -129,21 +132,31 @@ impl Visitor for BodyVisitor {
             ([Key::Metadata, Key::UserId], Scalar::Text { start, .. }) => {
                 self.user_id = session_in_user_id(start);
             }
-            (_, Scalar::Text { .. }) if is_attachment(path) => found.attachments += 1,
+            (_, Scalar::Text { start, .. }) if is_attachment(path, start) => found.attachments += 1,
             (_, Scalar::Text { size, .. }) => found.text += size,
             _ => {}
         }
     }
 }
 
-/// Where images and files are: as base64 or as a link, in the forms of both dialects.
-fn is_attachment(path: &[Key]) -> bool {
-    matches!(
+/// Whether a text is an image or a file: in one of the places that both dialects have for them, and
+/// a link, a data URL or base64. A document may come as plain text in the same place, and that is text.
+fn is_attachment(path: &[Key], start: &str) -> bool {
+    let is_place = matches!(
         path,
         [.., Key::Source | Key::InputAudio, Key::Data]
             | [.., Key::Source | Key::ImageUrl, Key::Url]
             | [.., Key::ImageUrl | Key::FileData | Key::FileUrl]
-    )
+    );
+    let is_link = ["data:", "http://", "https://"].iter().any(|scheme| start.starts_with(scheme));
+    is_place && (is_link || is_base64(start))
+}
+
+/// RFC 4648, sections 4 and 5. Short texts can look alike, and then cost as little either way.
+fn is_base64(start: &str) -> bool {
+    let is_digit =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
+    start.len() >= BASE64_CHARS_MIN && start.bytes().all(is_digit)
 }
 
 /// `metadata.user_id` is the session's id with Kimi, and a JSON text that holds it with Claude Code.
@@ -171,7 +184,7 @@ mod tests {
         let found = inspect(&body);
         assert_eq!(found.model.as_deref(), Some("accounts/fireworks/models/kimi-k2p6"));
         assert_eq!(
-            (found.stream, found.output_cap, found.session.as_deref()),
+            (found.stream, found.output_cap, found.agent_session.as_deref()),
             (true, Some(50_000), Some("s-1"))
         );
         assert!(found.is_json && (2_000_000..2_000_100).contains(&found.text.chars()));
@@ -182,7 +195,10 @@ mod tests {
         let found = inspect(
             r#"{"messages":[{"model":"no","stream":true,"max_tokens":1,"user":"no"}],"tools":[{"model":"no"}]}"#,
         );
-        assert_eq!((found.model, found.stream, found.output_cap, found.session), (None, false, None, None));
+        assert_eq!(
+            (found.model, found.stream, found.output_cap, found.agent_session),
+            (None, false, None, None)
+        );
     }
 
     #[test]
@@ -220,20 +236,34 @@ mod tests {
     }
 
     #[test]
+    fn a_document_of_plain_text_is_text() {
+        let text = "word ".repeat(1_000);
+        let body = format!(
+            r#"{{"messages":[{{"content":[{{"type":"document","source":{{"type":"text","media_type":"text/plain","data":"{text}"}}}}]}}]}}"#
+        );
+        let found = inspect(&body);
+        assert_eq!(found.attachments, 0);
+        assert!(found.text.chars() > 5_000);
+    }
+
+    #[test]
     fn sessions_are_named_in_the_head_or_the_body() {
         let head = |field: &str| {
             let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
             parse_request(head.as_bytes()).expect("accepted").fields
         };
         let body = br#"{"prompt_cache_key":"pck","metadata":{"user_id":"uid"},"user":"u"}"#;
-        let session = |fields: &Fields, body: &[u8]| Inspection::of(fields, body).session;
+        let session = |fields: &Fields, body: &[u8]| Inspection::of(fields, body).agent_session;
         assert_eq!(session(&head("X-Claude-Code-Session-Id: cc"), body).as_deref(), Some("cc"));
         assert_eq!(session(&head("x-session-affinity: ses_1"), body).as_deref(), Some("ses_1"));
         assert_eq!(session(&head("session-id: codex"), b"").as_deref(), Some("codex"));
         assert_eq!(session(&Fields::default(), body).as_deref(), Some("pck"));
-        assert_eq!(inspect(r#"{"metadata":{"user_id":"uid"},"user":"u"}"#).session.as_deref(), Some("uid"));
+        assert_eq!(
+            inspect(r#"{"metadata":{"user_id":"uid"},"user":"u"}"#).agent_session.as_deref(),
+            Some("uid")
+        );
         let claude = r#"{"metadata":{"user_id":"{\"device_id\":\"d\",\"session_id\":\"s\"}"}}"#;
-        assert_eq!(inspect(claude).session.as_deref(), Some("s"));
+        assert_eq!(inspect(claude).agent_session.as_deref(), Some("s"));
     }
 
     #[test]

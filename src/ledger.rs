@@ -37,6 +37,7 @@ pub struct Ledger {
 struct State {
     version: u32,
     date: String,
+    /// For people; the date alone decides.
     time_zone: String,
     prompt_tokens: u64,
     generated_tokens: u64,
@@ -48,7 +49,7 @@ struct State {
 pub enum Restored {
     /// Its count goes on.
     Continued,
-    /// It is of the day named, which is over; the count starts at zero.
+    /// It is of another day, named here; the count starts at zero.
     OtherDay(String),
     /// It cannot be read, for the reason given; the count starts at zero.
     Damaged(String),
@@ -57,9 +58,9 @@ pub enum Restored {
 /// Something the operator should hear of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// The warning ratio was passed.
+    /// The warning ratio was reached.
     Warning,
-    /// The limit was passed: further generation requests are refused.
+    /// The limit was reached: further generation requests are refused.
     LimitReached,
 }
 

@@ -9,19 +9,20 @@ use fireworks_proxy::{
 use log::{error, info, warn};
 
 /// The exit code of a start that could not be: a setting that cannot be meant, or a port in use.
-const CANNOT_START: u8 = 2;
+const EXIT_CODE_CANNOT_START: u8 = 2;
 
 fn main() -> ExitCode {
-    if let Some(argument) = std::env::args().nth(1) {
+    if let Some(argument) = std::env::args_os().nth(1) {
+        let argument = argument.to_string_lossy();
         eprintln!(
-            "fireworks-proxy: {argument:?} is not known: it takes no arguments, only environment variables (see README.md)"
+            "fireworks-proxy: {argument:?} is not known; settings are environment variables, see README.md"
         );
-        return ExitCode::from(CANNOT_START);
+        return ExitCode::from(EXIT_CODE_CANNOT_START);
     }
     match start() {
         Err(error) => {
             eprintln!("fireworks-proxy: {error}");
-            ExitCode::from(CANNOT_START)
+            ExitCode::from(EXIT_CODE_CANNOT_START)
         }
         Ok(mut server) => match server.run() {
             Ok(()) => {

@@ -1,4 +1,5 @@
-//! Bytes on their way to a client.
+//! Bytes on their way to a client. Has no bound of its own: the exchange that fills it reads no more
+//! from the upstream than there is room for.
 
 /// A queue of bytes, written at one end and sent at the other.
 #[derive(Debug, Default)]

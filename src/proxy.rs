@@ -1,7 +1,8 @@
 //! The core's one door.
 //!
 //! Methods come in three kinds. `handle_*` take what happened, with the time it was noticed;
-//! `poll_*` give what is to be done, and when to come back; the rest look. The contract: mutate once,
+//! `poll_*` give what is to be done, and when to come back; the rest look, but for `next_conn_id`,
+//! which names a connection. The contract: mutate once,
 //! then drain [`Proxy::poll_output`] until it is empty, then mutate again. The same calls with the
 //! same times give the same outputs: nothing here reads a clock, a socket or a random source.
 
@@ -76,6 +77,9 @@ impl Proxy {
                     if let Some(session) = self.sessions.get_mut(&client) {
                         session.handle_timeout(&mut self.ctx, now);
                         self.forget_if_closed(client);
+                        // Who is first in a lane may have changed, and has to be told what it waits for
+                        // before its own time is up.
+                        self.admit(now);
                     }
                 }
                 // There is nothing to do but to admit, which follows.
@@ -118,7 +122,7 @@ impl Proxy {
         self.session_of(conn).map_or(0, |session| session.window(conn))
     }
 
-    /// The shared state, for tests and pages.
+    /// The shared state, for tests.
     pub fn context_mut(&mut self) -> &mut Context {
         &mut self.ctx
     }
@@ -136,7 +140,7 @@ impl Proxy {
     /// Sends every waiting request on its way that there is room for.
     fn admit(&mut self, now: Now) {
         while let Some((waiter, reservation)) = self.ctx.admission.admit(now.mono) {
-            let session = self.sessions.get_mut(&waiter.session);
+            let session = self.sessions.get_mut(&waiter.client);
             let session = session.expect("a session that ends leaves the queue in the same turn");
             session.admitted(reservation, &mut self.ctx, now);
         }

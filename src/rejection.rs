@@ -101,7 +101,7 @@ impl Rejection {
         }
     }
 
-    /// One sentence that says what happened, to whom, and what to do.
+    /// One sentence that says what happened and, where the user can do something, what.
     pub fn message(&self) -> String {
         match self {
             Self::BadRequest(error) => error.to_string(),
@@ -223,7 +223,7 @@ mod tests {
         let slow = rejected(FailureClass::HeadTimeout);
         assert_eq!(slow.status(), 504);
         assert_eq!(body(&slow, Dialect::Anthropic)["error"]["type"], "timeout_error");
-        assert!(slow.message().contains("was sent to Fireworks"));
+        assert!(slow.message().contains("may have reached Fireworks"));
         let large = Rejection::BadRequest(HttpError::BodyTooLarge);
         assert_eq!(
             (large.status(), body(&large, Dialect::Anthropic)["error"]["type"].as_str()),

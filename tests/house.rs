@@ -10,8 +10,8 @@ use std::{
 
 const FILE_CODE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
-/// The shell is at most so large a part of the whole: what is in it cannot be tested under virtual time.
-const SHELL_SHARE_MAX: usize = 5;
+/// The shell's part of the whole: what is in it cannot be tested under virtual time.
+const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
@@ -239,7 +239,7 @@ fn files_and_functions_stay_short() {
     report(&mut all, &mut longest);
     let total: usize = all.iter().map(|(lines, _)| lines).sum();
     let shell: usize = all.iter().filter(|(_, source)| source.room == "net").map(|(lines, _)| lines).sum();
-    assert!(shell * SHELL_SHARE_MAX <= total, "the shell has {shell} of {total} lines of code");
+    assert!(shell * 100 <= total * SHELL_PERCENT_MAX, "the shell has {shell} of {total} lines of code");
 }
 
 /// Prints the figures of the house; `cargo test --test house -- --nocapture` shows them.

@@ -5,7 +5,7 @@ use super::Tokens;
 /// What is known of a request before it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Asked {
-    /// Prompt tokens, guessed from the size of the text; see [`guess_prompt`].
+    /// Prompt tokens, guessed from the size of the text; see [`guess_tokens`].
     pub prompt_guess: u64,
     /// The most tokens that the client lets the model generate.
     pub output_cap: Option<u64>,
@@ -15,7 +15,7 @@ pub struct Asked {
 /// a screenshot; the base64 of one would be counted as hundreds of thousands.
 pub const ATTACHMENT_TOKENS: u64 = 1_600;
 
-/// Guesses the tokens of a prompt: `narrow` characters by the ratio of the setting, each `wide` one
+/// Guesses the tokens of a text: `narrow` characters by the ratio of the setting, each `wide` one
 /// (CJK and the like) a token of its own, and a fixed number for each attachment.
 #[expect(
     clippy::cast_possible_truncation,
@@ -23,7 +23,7 @@ pub const ATTACHMENT_TOKENS: u64 = 1_600;
     clippy::cast_precision_loss,
     reason = "a body holds at most 2^30 characters and the ratio is bounded by its setting"
 )]
-pub fn guess_prompt(narrow: u64, wide: u64, attachments: u64, chars_per_token: f64) -> u64 {
+pub fn guess_tokens(narrow: u64, wide: u64, attachments: u64, chars_per_token: f64) -> u64 {
     (narrow as f64 / chars_per_token).ceil() as u64 + wide + attachments * ATTACHMENT_TOKENS
 }
 
@@ -114,9 +114,9 @@ mod tests {
 
     #[test]
     fn text_is_guessed_by_kind() {
-        assert_eq!(guess_prompt(35, 0, 0, 3.5), 10);
-        assert_eq!(guess_prompt(36, 0, 0, 3.5), 11);
-        assert_eq!(guess_prompt(0, 7, 2, 3.5), 7 + 2 * ATTACHMENT_TOKENS);
+        assert_eq!(guess_tokens(35, 0, 0, 3.5), 10);
+        assert_eq!(guess_tokens(36, 0, 0, 3.5), 11);
+        assert_eq!(guess_tokens(0, 7, 2, 3.5), 7 + 2 * ATTACHMENT_TOKENS);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Lane {
     last_used: Mono,
 }
 
-/// One dimension's account.
+/// One budget: the account of one dimension.
 #[derive(Debug)]
 struct Book {
     limit: LiveLimit,
@@ -31,7 +31,7 @@ struct Book {
     reserved: u64,
 }
 
-/// One dimension's account, as it stands.
+/// One budget, as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
     /// Which one.
@@ -176,6 +176,7 @@ impl Book {
         if self.reserved > 0 && self.reserved + tokens > effective {
             return Err(None);
         }
+        // What is reserved leaves room, so it is the window that is too full: there is a time.
         Err(self.window.falls_to(effective.saturating_sub(self.reserved + tokens)))
     }
 }

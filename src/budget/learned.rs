@@ -2,8 +2,9 @@
 //!
 //! The rules follow what Fireworks was seen to do. Its headers come from several gateway replicas
 //! with loosely shared counters, so one low sample may be one cold replica: it changes nothing, and
-//! repeated ones do. Its documents say tokens per second where the wire says per minute, so the unit
-//! is decided by magnitude: within the published ranges the two readings do not overlap.
+//! repeated ones do. Its documents (docs.fireworks.ai/serverless/rate-limits, 2026) say tokens per
+//! second where the wire says per minute, so the unit is decided by magnitude: the limits published
+//! in 2026 do not overlap in the two readings.
 
 use std::time::Duration;
 
@@ -17,10 +18,16 @@ const LOW_SAMPLES: u8 = 3;
 /// an account is idle.
 const LEARNED_TTL: Duration = Duration::from_secs(600);
 
-/// The ranges within which Fireworks publishes the limits of a dimension.
+/// The most tokens per minute that a header is believed to allow, a thousand times the largest limit
+/// published; sums and shares of it stay exact.
+const LIMIT_TOKENS_MAX: u64 = 100_000_000_000;
+
+/// How the value of a dimension's header is read. Published in 2026, as tokens per minute: prompt
+/// 3,600,000 to 64,800,000, uncached 900,000 to 16,200,000, generated 36,000 to 648,000; per second a
+/// sixtieth of that.
 #[derive(Debug, Clone, Copy)]
 struct Published {
-    /// The smallest limit ever published as tokens per minute; nothing below it is believed.
+    /// What a lower reading is raised to: the starting limits of 2025, the lowest there ever were.
     floor_per_minute: u64,
     /// From here to `per_minute_min` a value is tokens per second.
     per_second_min: u64,
@@ -58,7 +65,7 @@ impl Dimension {
         let published = self.published();
         let is_per_second = (published.per_second_min..published.per_minute_min).contains(&value);
         let per_minute = if is_per_second { value * 60 } else { value };
-        (value > 0).then_some(per_minute.max(published.floor_per_minute))
+        (value > 0).then_some(per_minute.clamp(published.floor_per_minute, LIMIT_TOKENS_MAX))
     }
 }
 
@@ -82,7 +89,11 @@ impl LiveLimit {
 
     /// Takes one sample, in tokens per minute.
     pub(super) fn learn(&mut self, sample: u64, now: Mono) {
-        let current = self.learned(now).unwrap_or(self.configured.tokens_per_minute);
+        if now.since(self.heard_at) >= LEARNED_TTL {
+            // What was forgotten must not come back because somebody speaks again.
+            *self = Self::new(self.configured);
+        }
+        let current = self.learned.unwrap_or(self.configured.tokens_per_minute);
         self.heard_at = now;
         if sample >= current {
             self.learned = Some(sample);
@@ -150,6 +161,7 @@ mod tests {
             assert_eq!(dimension.per_minute(value), Some(per_minute), "{dimension:?} {value}");
         }
         assert_eq!(Dimension::Generated.per_minute(0), None);
+        assert_eq!(Dimension::Prompt.per_minute(u64::MAX), Some(LIMIT_TOKENS_MAX));
     }
 
     #[test]
@@ -209,5 +221,10 @@ mod tests {
         limit.learn(216_000, at(0));
         assert_eq!(limit.tokens_per_minute(at(599)), 216_000);
         assert_eq!(limit.tokens_per_minute(at(600)), 36_000);
+        limit.learn(20_000, at(1_200));
+        assert_eq!(limit.tokens_per_minute(at(1_200)), 36_000, "what was forgotten does not come back");
+        limit.learn(20_000, at(2_400));
+        limit.learn(20_000, at(2_401));
+        assert_eq!(limit.tokens_per_minute(at(2_401)), 36_000, "low samples before a silence do not count");
     }
 }

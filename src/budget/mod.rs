@@ -28,7 +28,8 @@ use crate::{
 /// grow our memory.
 pub const LANES_MAX: usize = 256;
 
-/// One of the three limits that Fireworks puts on a model.
+/// One of the three limits that Fireworks puts on a model. How each is read from headers is in
+/// `learned`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dimension {
     /// All prompt tokens, cached or not.
@@ -164,7 +165,7 @@ impl Budgets {
     /// The lane of a model under a credential, made when it is new. Beyond [`LANES_MAX`] the lane
     /// that was idle longest makes room; `is_awaited` tells those with waiters. Where every lane is
     /// busy, strangers share one without a name.
-    pub fn lane_id(
+    pub fn find_or_add_lane(
         &mut self,
         credential: u64,
         model: &str,
@@ -189,23 +190,23 @@ impl Budgets {
     /// What there is no room in; then nothing was reserved.
     pub fn try_reserve(
         &mut self,
-        lane: Option<LaneId>,
+        id: Option<LaneId>,
         asked: Asked,
         now: Mono,
     ) -> Result<Reservation, Refusal> {
         let mut held = Tokens::default();
-        let mut lane_books = lane.and_then(|id| self.lanes.get_mut(&id));
-        if let Some(lane) = &mut lane_books {
+        let mut lane = id.and_then(|id| self.lanes.get_mut(&id));
+        if let Some(lane) = &mut lane {
             held = lane.estimator.demand(asked, self.output_reserve_tokens);
             lane.check(&held, now)?;
         }
         let refused = |until| Refusal { waits_for: WaitsFor::Requests, until: Some(until) };
         self.bucket.check(now).map_err(refused)?;
         self.bucket.take(now);
-        if let Some(lane) = lane_books {
+        if let Some(lane) = lane {
             lane.reserve(&held, now);
         }
-        Ok(Reservation { lane, asked, held, sent_at: None })
+        Ok(Reservation { lane: id, asked, held, sent_at: None })
     }
 
     /// Says that the last byte of the request was sent: its prompt counts from here.
@@ -257,11 +258,6 @@ impl Budgets {
         self.lanes.iter_mut().map(|(id, lane)| (*id, lane))
     }
 
-    /// One lane.
-    pub fn lane(&self, id: LaneId) -> Option<&Lane> {
-        self.lanes.get(&id)
-    }
-
     fn add_lane(&mut self, key: (u64, String), now: Mono) -> LaneId {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
@@ -310,7 +306,7 @@ mod tests {
             ..Config::defaults()
         };
         let mut budgets = Budgets::new(&config);
-        let lane = budgets.lane_id(1, "model", Mono::ZERO, |_| false);
+        let lane = budgets.find_or_add_lane(1, "model", Mono::ZERO, |_| false);
         (budgets, lane)
     }
 
@@ -397,9 +393,9 @@ mod tests {
     #[test]
     fn lanes_do_not_hold_each_other_up_and_requests_do() {
         let (mut budgets, lane) = budgets();
-        let other = budgets.lane_id(1, "other", at(0.0), |_| false);
+        let other = budgets.find_or_add_lane(1, "other", at(0.0), |_| false);
         assert_ne!(lane, other);
-        assert_ne!(budgets.lane_id(2, "model", at(0.0), |_| false), lane, "another credential");
+        assert_ne!(budgets.find_or_add_lane(2, "model", at(0.0), |_| false), lane, "another credential");
         let mut held = vec![
             budgets.try_reserve(Some(lane), asked(1), at(0.0)).expect("room"),
             budgets.try_reserve(Some(lane), asked(1), at(0.0)).expect("room"),
@@ -433,12 +429,16 @@ mod tests {
         let (mut budgets, busy) = budgets();
         let ticket = budgets.try_reserve(Some(busy), asked(1), at(0.0)).expect("room");
         for index in 0..2 * LANES_MAX {
-            budgets.lane_id(1, &format!("model {index}"), at(1.0), |_| false);
+            budgets.find_or_add_lane(1, &format!("model {index}"), at(1.0), |_| false);
         }
         assert_eq!((budgets.lanes.len(), budgets.ids.len()), (LANES_MAX, LANES_MAX));
-        assert_eq!(budgets.lane_id(1, "model", at(2.0), |_| false), busy, "a busy lane is not dropped");
-        let shared = budgets.lane_id(1, "one more", at(2.0), |_| true);
-        assert_eq!(budgets.lane_id(1, "yet another", at(2.0), |_| true), shared);
+        assert_eq!(
+            budgets.find_or_add_lane(1, "model", at(2.0), |_| false),
+            busy,
+            "a busy lane is not dropped"
+        );
+        let shared = budgets.find_or_add_lane(1, "one more", at(2.0), |_| true);
+        assert_eq!(budgets.find_or_add_lane(1, "yet another", at(2.0), |_| true), shared);
         budgets.refund(ticket, at(2.0));
     }
 }

@@ -7,8 +7,8 @@ use crate::time::Mono;
 /// Fireworks counts tokens per minute.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Tokens leave our window so much later than Fireworks' own, because it counts a request from when
-/// it saw it, which is after we sent it.
+/// Tokens stay so much longer than a minute, because Fireworks starts its minute when it sees the
+/// request, which is after we sent it: a second covers the slowest routes and a queue at its edge.
 const LATENESS: Duration = Duration::from_secs(1);
 
 /// Tokens that came within one such span leave together, which bounds the memory of a window to
@@ -18,7 +18,7 @@ const SLOT: Duration = Duration::from_millis(500);
 /// The tokens of the last minute.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Window {
-    /// Sums by slot number, ascending; no sum is zero when it is added.
+    /// Sums by slot number, ascending. A sum may fall to zero when a guess is taken back.
     slots: VecDeque<(u64, u64)>,
     total: u64,
 }
@@ -59,8 +59,8 @@ impl Window {
         self.total
     }
 
-    /// When the window will hold no more than `tokens`, if nothing is added; `None` when it never
-    /// held more.
+    /// When the window will hold no more than `tokens`, if nothing is added; `None` when it holds no
+    /// more already.
     pub(super) fn falls_to(&self, tokens: u64) -> Option<Mono> {
         let mut left = self.total;
         if left <= tokens {

@@ -186,10 +186,14 @@ pub struct Config {
 
 /// Keeps every span and count far from where arithmetic could overflow.
 const TOKENS_MAX: u64 = 1_000_000_000_000_000;
-/// Ten times Fireworks' account-wide cap of 6,000 requests a minute.
-const REQUESTS_PER_SECOND_MAX: f64 = 1_000.0;
+/// From a request in a quarter of an hour to ten times Fireworks' account-wide cap of 6,000 a minute.
+const REQUESTS_PER_SECOND: std::ops::RangeInclusive<f64> = 0.001..=1_000.0;
 /// A day: a longer wait is a wish, not a queue.
 const WAIT_SECONDS_MAX: f64 = 86_400.0;
+/// The largest body that may be allowed: it is held in memory while its request waits.
+const BODY_MIB_MAX: usize = 1_024;
+/// Beyond these the guess of a prompt would be no guess.
+const CHARS_PER_TOKEN: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 
 impl Config {
     /// Gives the settings their meaning.
@@ -200,11 +204,9 @@ impl Config {
         let ratio =
             |name| raw.parse(name, "a ratio above 0 and at most 1", |ratio| *ratio > 0.0 && *ratio <= 1.0);
         Ok(Self {
-            requests_per_second: raw.parse(
-                "FIREWORKS_PROXY_RPS",
-                "a number above 0, at most 1000",
-                |rate| *rate > 0.0 && *rate <= REQUESTS_PER_SECOND_MAX,
-            )?,
+            requests_per_second: raw.parse("FIREWORKS_PROXY_RPS", "a number from 0.001 to 1000", |rate| {
+                REQUESTS_PER_SECOND.contains(rate)
+            })?,
             port: raw.parse("FIREWORKS_PROXY_PORT", "a whole number from 0 to 65535", |_| true)?,
             host: parse_host(raw)?,
             upstream: Upstream::parse(raw.text("FIREWORKS_PROXY_UPSTREAM")).ok_or_else(|| {
@@ -224,7 +226,7 @@ impl Config {
             chars_per_token: raw.parse(
                 "FIREWORKS_PROXY_CHARS_PER_TOKEN",
                 "a number from 0.1 to 100",
-                |chars| (0.1..=100.0).contains(chars),
+                |chars| CHARS_PER_TOKEN.contains(chars),
             )?,
             daily_limit_tokens: parse_daily_limit(raw)?,
             daily_warn_ratio: ratio("FIREWORKS_PROXY_DAILY_TOKEN_WARN_RATIO")?,
@@ -290,13 +292,19 @@ pub fn share_of(tokens: u64, ratio: f64) -> u64 {
     ((tokens as f64 * ratio) as u64).max(1)
 }
 
-/// A URL as it may be shown: a password in front of the host is a secret, even where it is refused.
+/// A URL as it may be shown: a password in front of the host, or a key in the query, is a secret even
+/// where it is refused.
 fn without_credentials(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
+    let (url, query) = match url.find(['?', '#']) {
+        Some(at) => (&url[..at], format!("{}***", &url[at..=at])),
+        None => (url, String::new()),
+    };
+    let shown = match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}://***{}", &url[..scheme], &url[at..]),
         (None, Some(at)) => format!("***{}", &url[at..]),
         _ => url.to_owned(),
-    }
+    };
+    shown + &query
 }
 
 fn parse_host(raw: &Raw) -> Result<Host, ConfigError> {
@@ -318,12 +326,12 @@ fn parse_seconds(raw: &Raw, name: &'static str) -> Result<Duration, ConfigError>
 
 fn parse_mebibytes(raw: &Raw, name: &'static str) -> Result<usize, ConfigError> {
     let mebibytes: usize =
-        raw.parse(name, "a whole number from 1 to 1024", |size| (1..=1024).contains(size))?;
+        raw.parse(name, "a whole number from 1 to 1024", |size| (1..=BODY_MIB_MAX).contains(size))?;
     Ok(mebibytes * 1024 * 1024)
 }
 
 fn parse_tokens(raw: &Raw, name: &'static str) -> Result<u64, ConfigError> {
-    raw.parse(name, "a whole number of tokens above 0", |tokens| (1..=TOKENS_MAX).contains(tokens))
+    raw.parse(name, "a whole number of tokens from 1 to 10^15", |tokens| (1..=TOKENS_MAX).contains(tokens))
 }
 
 fn parse_limits(raw: &Raw) -> Result<TokenLimits, ConfigError> {
@@ -339,7 +347,7 @@ fn parse_limits(raw: &Raw) -> Result<TokenLimits, ConfigError> {
 }
 
 fn parse_daily_limit(raw: &Raw) -> Result<Option<u64>, ConfigError> {
-    let accepted = "a whole number of tokens, or 0 for no cap";
+    let accepted = "a whole number of tokens up to 10^15, or 0 for no cap";
     let tokens = raw.parse("FIREWORKS_PROXY_DAILY_TOKEN_LIMIT", accepted, |tokens| *tokens <= TOKENS_MAX)?;
     Ok(Some(tokens).filter(|tokens| *tokens != 0))
 }
@@ -388,7 +396,7 @@ mod tests {
     #[test]
     fn an_error_names_the_variable_the_value_and_what_is_accepted() {
         let refused = [
-            ("RPS", &["0", "-1", "nan", "inf", "x"][..]),
+            ("RPS", &["0", "-1", "nan", "inf", "1e-20", "x"][..]),
             ("PORT", &["65536", "-1", "http", "80.5"]),
             ("HOST", &["example.com", "1.2.3"]),
             ("UPSTREAM", &["http://api.fireworks.ai", "api.fireworks.ai"]),
@@ -421,6 +429,8 @@ mod tests {
             let error = error_of("FIREWORKS_PROXY_UPSTREAM", url);
             assert!(!error.contains("secret") && error.contains("***@host"), "{error}");
         }
+        let error = error_of("FIREWORKS_PROXY_UPSTREAM", "https://host/inference?api_key=secret@x");
+        assert!(!error.contains("secret") && error.contains("\"https://host/inference?***\""), "{error}");
     }
 
     #[test]

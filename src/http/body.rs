@@ -5,6 +5,9 @@
 
 use super::{CHUNK_EXTENSION_BYTES_MAX, HttpError, TRAILER_BYTES_MAX, head::Framing};
 
+/// So many hexadecimal digits hold every 64-bit size, and the shift cannot overflow.
+const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
+
 /// Reads one body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyReader {
@@ -162,9 +165,10 @@ impl Chunked {
         }))
     }
 
-    /// Sixteen digits hold every 64-bit size, so the shift cannot overflow.
     fn size_digit(self, byte: u8) -> Result<Self, HttpError> {
-        let Self::Size { size, digits: digits @ 0..16 } = self else { return Err(self.error()) };
+        let Self::Size { size, digits: digits @ 0..CHUNK_SIZE_DIGITS_MAX } = self else {
+            return Err(self.error());
+        };
         let digit = char::from(byte).to_digit(16).ok_or_else(|| self.error())?;
         Ok(Self::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
     }

@@ -330,9 +330,12 @@ fn declared_framing(version: Version, fields: &Fields) -> Result<Option<Framing>
     }
 }
 
-/// 1 to 18 digits and nothing else: no sign, no list, no overflow.
+/// More digits than any body has bytes, and too few to overflow.
+const CONTENT_LENGTH_DIGITS_MAX: usize = 18;
+
+/// Digits and nothing else (RFC 9110, section 8.6): no sign, no list, no overflow.
 fn parse_length(value: &[u8]) -> Result<u64, HttpError> {
-    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+    if value.is_empty() || value.len() > CONTENT_LENGTH_DIGITS_MAX || !value.iter().all(u8::is_ascii_digit) {
         return Err(HttpError::Malformed("Content-Length is not a number of bytes"));
     }
     Ok(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')))

@@ -23,7 +23,7 @@ pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 /// The longest chunk extension that is read past. Nobody sends any.
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 256;
 
-/// The most bytes in the trailers after a chunked body.
+/// The most bytes in the trailers after a chunked body: a few checksums, as nobody sends more.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// A message that breaks the rules. The connection it came on is of no further use.

@@ -13,9 +13,10 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The head of the request to the upstream, for a body that is sent whole.
 ///
-/// Replaced: the target, `Host`, `Accept-Encoding` (identity, because usage is read from the answer).
-/// Left out: hop-by-hop fields, `Expect` (already answered) and `Trailer` (chunked bodies are joined).
-/// Added: `Connection: close`, and `Content-Length` where the body came chunked.
+/// Replaced, or added where it was absent: `Host`, and `Accept-Encoding` (identity, because usage is
+/// read from the answer; one, however many there were). The target is the upstream's and the version
+/// HTTP/1.1. Left out: hop-by-hop fields, `Expect` (already answered) and `Trailer` (chunked bodies are
+/// joined). Added: `Connection: close`, and `Content-Length` where the body came chunked.
 pub fn upstream_request(head: &RequestHead, target: &str, authority: &str, body_bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     line(&mut out, &[head.method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
@@ -156,7 +157,6 @@ const fn reason(status: u16) -> &'static str {
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
-        503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
         _ => "",

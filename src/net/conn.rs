@@ -23,10 +23,25 @@ const TLS_WRITE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Conn {
     stage: Stage,
+    peer: Peer,
     readable: bool,
     writable: bool,
-    /// The peer has ended its side, and the core knows.
-    read_ended: bool,
+    reading: Reading,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Client,
+    Upstream,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Open,
+    /// An event said that the peer has ended its side, behind whatever is still to be read.
+    HungUp,
+    /// The core knows of the end.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -36,6 +51,8 @@ enum Stage {
         attempt: Option<(SocketAddr, TcpStream)>,
         addresses: VecDeque<SocketAddr>,
         last_error: String,
+        /// Whether somebody sees to it that this attempt ends in time.
+        is_watched: bool,
     },
     Handshaking(TcpStream, Box<ClientConnection>),
     Ready(TcpStream, Option<Box<ClientConnection>>),
@@ -59,14 +76,24 @@ impl Conn {
     pub(super) fn accepted(stream: TcpStream) -> Self {
         // Every event of a stream goes out at once; failing to ask for that costs only time.
         let _ = stream.set_nodelay(true);
-        Self { stage: Stage::Ready(stream, None), readable: true, writable: true, read_ended: false }
+        Self::new(Stage::Ready(stream, None), Peer::Client)
     }
 
     /// A connection to the first of these addresses that accepts it.
     pub(super) fn to_upstream(addresses: VecDeque<SocketAddr>) -> Self {
-        let stage =
-            Stage::Connecting { attempt: None, addresses, last_error: "it has no address".to_owned() };
-        Self { stage, readable: false, writable: false, read_ended: false }
+        let stage = Stage::Connecting {
+            attempt: None,
+            addresses,
+            last_error: "it has no address".to_owned(),
+            is_watched: false,
+        };
+        Self::new(stage, Peer::Upstream)
+    }
+
+    /// A client's connection is tried for readiness at first; the upstream's is not there yet.
+    fn new(stage: Stage, peer: Peer) -> Self {
+        let is_there = peer == Peer::Client;
+        Self { stage, peer, readable: is_there, writable: is_there, reading: Reading::Open }
     }
 
     /// Watches an accepted connection.
@@ -78,6 +105,34 @@ impl Conn {
     pub(super) fn note(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
+        if self.reading == Reading::Open && (event.is_read_closed() || event.is_error()) {
+            self.reading = Reading::HungUp;
+        }
+    }
+
+    /// Whether a client has left behind bytes that nobody reads now; said once. The upstream's bytes
+    /// before its end are part of an answer; a client's are requests that it no longer waits for.
+    pub(super) fn has_client_left(&mut self) -> bool {
+        let has_left = self.peer == Peer::Client && self.reading == Reading::HungUp;
+        if has_left {
+            self.reading = Reading::Ended;
+        }
+        has_left
+    }
+
+    /// The address that is being tried, if there are others to try after it; said once for each.
+    pub(super) fn attempt_to_watch(&mut self) -> Option<SocketAddr> {
+        let Stage::Connecting { attempt: Some((address, _)), addresses, is_watched, .. } = &mut self.stage
+        else {
+            return None;
+        };
+        let is_news = !addresses.is_empty() && !std::mem::replace(is_watched, true);
+        is_news.then_some(*address)
+    }
+
+    /// Whether it is still trying this address.
+    pub(super) fn is_trying(&self, address: SocketAddr) -> bool {
+        matches!(&self.stage, Stage::Connecting { attempt: Some((tried, _)), .. } if *tried == address)
     }
 
     /// Whether the core can use it.
@@ -87,9 +142,14 @@ impl Conn {
 
     /// Starts to connect to the next address, past those that refuse at once.
     pub(super) fn begin(&mut self, registry: &Registry, token: Token) {
-        let Stage::Connecting { attempt, addresses, last_error } = &mut self.stage else { return };
+        let Stage::Connecting { attempt, addresses, last_error, is_watched } = &mut self.stage else {
+            return;
+        };
         self.writable = false;
-        *attempt = None;
+        *is_watched = false;
+        if let Some((_, mut given_up)) = attempt.take() {
+            let _ = registry.deregister(&mut given_up);
+        }
         while let Some(address) = addresses.pop_front() {
             let begun = TcpStream::connect(address).and_then(|mut stream| {
                 registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -130,7 +190,6 @@ impl Conn {
         }
         if let Some(error) = stream.take_error().unwrap_or_else(Some) {
             *last_error = format!("{address}: {error}");
-            let _ = registry.deregister(stream);
             self.begin(registry, token);
             // With no address left, this ends in the last error.
             return self.connect(connector, registry, token);
@@ -173,8 +232,12 @@ impl Conn {
             }
         }
         flush_tls(tls, stream, &mut self.writable).map_err(|error| handshake_failure(&error.to_string()))?;
-        let placeholder =
-            Stage::Connecting { attempt: None, addresses: VecDeque::new(), last_error: String::new() };
+        let placeholder = Stage::Connecting {
+            attempt: None,
+            addresses: VecDeque::new(),
+            last_error: String::new(),
+            is_watched: false,
+        };
         if let Stage::Handshaking(stream, tls) = std::mem::replace(&mut self.stage, placeholder) {
             self.stage = Stage::Ready(stream, Some(tls));
         }
@@ -197,14 +260,16 @@ impl Conn {
     /// Reads what has come.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
         let Stage::Ready(stream, tls) = &mut self.stage else { return ReadOutcome::Nothing };
-        if self.read_ended {
+        if self.reading == Reading::Ended {
             return ReadOutcome::Nothing;
         }
         let outcome = match tls {
             None => read_plain(stream, buffer, &mut self.readable),
             Some(tls) => read_tls(tls, stream, buffer, &mut self.readable),
         };
-        self.read_ended = matches!(outcome, ReadOutcome::Eof | ReadOutcome::Failed(_));
+        if matches!(outcome, ReadOutcome::Eof | ReadOutcome::Failed(_)) {
+            self.reading = Reading::Ended;
+        }
         outcome
     }
 

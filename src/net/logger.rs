@@ -1,4 +1,4 @@
-//! The log: lines on standard error, in the form of the Python original.
+//! The log: lines on standard error.
 
 use std::{
     io::Write,

@@ -1,59 +1,65 @@
 //! The shell: sockets, clocks, files and one helper thread around the core.
 //!
-//! One turn of the loop: read the clock once; wait for events; note which connections are ready;
-//! give each runnable connection a bounded number of bytes; do what the core asks for; let it handle
-//! its timers. A connection that could still run stays on the run list, and the next wait is then no
-//! wait. Decides nothing about HTTP, budgets or queues.
+//! One turn of the loop: wait for events; read the clock; note which connections are ready; take the
+//! resolver's answer; accept; give each runnable connection a bounded number of bytes; let the core
+//! handle its timers. What the core asks for is done after each thing that it was told. A connection
+//! that could still run stays on the run list, and the next wait is then no wait. Decides nothing
+//! about HTTP, budgets or queues.
 
 // This is where clocks, threads, sockets and files live.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod clock;
 mod conn;
+mod dial;
 mod listen;
 pub mod logger;
 mod resolver;
+mod start;
 mod store;
 mod tls;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt, io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
-use log::{info, warn};
+use log::warn;
 use mio::{Events, Poll, Token, Waker, event::Event};
 
 use crate::{
-    config::{Config, ConfigError},
+    config::Config,
     event::{ConnId, Input, Output},
     failure::{Failure, FailureClass},
-    ledger::Restored,
     proxy::Proxy,
-    time::{Mono, Now, Wall},
+    time::{Mono, Now},
 };
 
+use clock::Clock;
 use conn::{Conn, ReadOutcome};
 use listen::Listener;
 use resolver::Resolver;
+pub use start::StartError;
 use store::StateFile;
 use tls::Connector;
 
-/// Readiness events taken from the system at once.
+/// Readiness events taken from the system at once; more of them wait for the next turn.
 const EVENTS_MAX: usize = 1_024;
 
 /// Bytes that one connection may deliver in one turn, so that a fast stream does not starve others.
 const READ_BYTES_PER_TURN: usize = 64 * 1024;
 
-/// Writes of one connection in one turn.
+/// Writes of one connection in one turn, each as much as the socket or TLS takes: a large request gets
+/// on, and others get their turn.
 const WRITES_PER_TURN: usize = 4;
 
-/// Connections accepted in one turn.
+/// Connections accepted in one turn, so that a storm of them does not hold up streams.
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// How long accepting pauses after the system has refused, for want of descriptors for example.
@@ -62,38 +68,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const WAKER: Token = Token(0);
 
 /// Listeners have the tokens from 1; connections begin here.
-const FIRST_CONN: usize = 16;
-
-/// Why the proxy cannot start. Always one line that says what to do.
-#[derive(Debug)]
-pub enum StartError {
-    /// A setting cannot be meant.
-    Config(ConfigError),
-    /// The system refused something.
-    System {
-        /// What was tried.
-        what: String,
-        /// What it said.
-        error: io::Error,
-    },
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(formatter),
-            Self::System { what, error } => write!(formatter, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<ConfigError> for StartError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
+const FIRST_CONN_TOKEN: usize = 16;
 
 /// Ends a running [`Server`] from another thread.
 #[derive(Debug, Clone)]
@@ -124,6 +99,8 @@ pub struct Server {
     conns: BTreeMap<ConnId, Conn>,
     /// Connections that could make progress.
     runnable: BTreeSet<ConnId>,
+    /// Connections that try an address and have others, with the time at which they go on to the next.
+    attempts: VecDeque<(Mono, ConnId, SocketAddr)>,
     proxy: Proxy,
     connector: Connector,
     resolver: Resolver,
@@ -150,8 +127,8 @@ impl Server {
             Resolver::start(&config.upstream, Arc::clone(&waker)).map_err(system("cannot start a thread"))?;
         let clock = Clock::start();
         let state_file = StateFile::new(&config.usage_state);
-        let mut proxy = Proxy::new(config, random_seed(), clock.now());
-        restore(&mut proxy, &state_file, clock.now());
+        let mut proxy = Proxy::new(config, start::random_seed(), clock.now());
+        start::restore_day(&mut proxy, &state_file, clock.now());
         Ok(Self {
             poll,
             waker,
@@ -161,6 +138,7 @@ impl Server {
             is_accept_failing: false,
             conns: BTreeMap::new(),
             runnable: BTreeSet::new(),
+            attempts: VecDeque::new(),
             proxy,
             connector,
             resolver,
@@ -196,6 +174,7 @@ impl Server {
             let now = self.clock.now();
             events.iter().for_each(|event| self.note(event));
             self.take_addresses(now);
+            self.try_next_addresses(now);
             self.accept(now);
             for conn in std::mem::take(&mut self.runnable) {
                 self.run_conn(conn, now);
@@ -216,7 +195,8 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let timer = self.proxy.poll_timeout().map(|(at, _)| at);
-        let next = [timer, self.accept_pause].into_iter().flatten().min()?;
+        let attempt = self.attempts.front().map(|(at, ..)| *at);
+        let next = [timer, self.accept_pause, attempt].into_iter().flatten().min()?;
         Some(next.since(self.clock.now().mono))
     }
 
@@ -224,8 +204,8 @@ impl Server {
     /// closed earlier in this turn.
     fn note(&mut self, event: &Event) {
         let Token(token) = event.token();
-        if token >= FIRST_CONN {
-            let id = ConnId::from_u64((token - FIRST_CONN) as u64);
+        if token >= FIRST_CONN_TOKEN {
+            let id = ConnId::from_u64((token - FIRST_CONN_TOKEN) as u64);
             if let Some(conn) = self.conns.get_mut(&id) {
                 conn.note(event);
                 self.runnable.insert(id);
@@ -298,7 +278,9 @@ impl Server {
         if conn.is_ready() {
             return true;
         }
-        match conn.make_ready(&self.connector, self.poll.registry(), token_of(id)) {
+        let result = conn.make_ready(&self.connector, self.poll.registry(), token_of(id));
+        self.watch_attempt(id, now);
+        match result {
             Ok(false) => false,
             Ok(true) => {
                 self.tell(id, Input::Connected, now);
@@ -334,6 +316,10 @@ impl Server {
         let Some(conn) = self.conns.get_mut(&id) else { return false };
         let room = self.proxy.window(id).min(READ_BYTES_PER_TURN);
         if room == 0 {
+            if conn.has_client_left() {
+                self.tell(id, Input::Eof, now);
+                return true;
+            }
             return false;
         }
         match conn.read(&mut self.scratch[..room]) {
@@ -384,30 +370,6 @@ impl Server {
         self.dial(now);
     }
 
-    /// Opens the connections that were asked for, if the upstream's addresses are known; else they
-    /// wait for the resolver.
-    fn dial(&mut self, now: Now) {
-        if self.unresolved.is_empty() {
-            return;
-        }
-        let Some(addresses) = self.resolver.addresses(now.mono) else { return };
-        for id in std::mem::take(&mut self.unresolved) {
-            let mut conn = Conn::to_upstream(addresses.clone());
-            // The first attempt begins here; how it went shows when the connection runs.
-            conn.begin(self.poll.registry(), token_of(id));
-            self.conns.insert(id, conn);
-            self.runnable.insert(id);
-        }
-    }
-
-    /// Takes the resolver's answer, if there is one.
-    fn take_addresses(&mut self, now: Now) {
-        let Some(Err(failure)) = self.resolver.take_answer(now.mono) else { return self.dial(now) };
-        for id in std::mem::take(&mut self.unresolved) {
-            self.tell(id, Input::Failed(failure.clone()), now);
-        }
-    }
-
     fn close(&mut self, id: ConnId) {
         self.runnable.remove(&id);
         self.unresolved.retain(|other| *other != id);
@@ -429,53 +391,5 @@ impl fmt::Debug for Server {
 
 /// Tokens are ids, which are never reused, so a late event cannot meet the wrong connection.
 fn token_of(id: ConnId) -> Token {
-    Token(usize::try_from(id.as_u64()).unwrap_or(usize::MAX - FIRST_CONN) + FIRST_CONN)
-}
-
-/// Takes up the day's count, and puts aside a file that is not of today.
-fn restore(proxy: &mut Proxy, state_file: &StateFile, now: Now) {
-    let (file, read_error) = match state_file.load() {
-        Ok(file) => (file, None),
-        Err(error) => (None, Some(error)),
-    };
-    if let Some(error) = &read_error {
-        warn!("{state_file} cannot be read ({error}); today starts at 0");
-    }
-    let put_aside = match proxy.handle_start(file.as_deref(), now) {
-        Some(Restored::OtherDay(date)) => state_file.put_aside(&date),
-        Some(Restored::Damaged(_)) => state_file.put_aside("damaged"),
-        None if read_error.is_some() && state_file.is_file() => state_file.put_aside("unreadable"),
-        None | Some(Restored::Continued) => return,
-    };
-    match put_aside {
-        Ok(path) => info!("the old state file is kept as {}", path.display()),
-        Err(error) => warn!("{state_file} cannot be put aside: {error}"),
-    }
-}
-
-/// A number that differs from start to start. The standard library seeds its hash tables so.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0_u8)
-}
-
-/// Both clocks, read together in one place.
-#[derive(Debug)]
-struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { start: Instant::now() }
-    }
-
-    fn now(&self) -> Now {
-        let mono = Mono::ZERO + self.start.elapsed();
-        let wall = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
-        };
-        Now { mono, wall: Wall::from_unix_millis(wall) }
-    }
+    Token(usize::try_from(id.as_u64()).unwrap_or(usize::MAX - FIRST_CONN_TOKEN) + FIRST_CONN_TOKEN)
 }

@@ -22,9 +22,9 @@ use crate::{
     time::Mono,
 };
 
-/// How long an answer serves. Fireworks' edge changes its addresses rarely, and a look-up per request
+/// How long an answer serves before it is asked for again. Fireworks' edge changes its addresses rarely, and a look-up per request
 /// would cost more than the request.
-const FRESH: Duration = Duration::from_secs(60);
+const ANSWER_TTL: Duration = Duration::from_secs(60);
 
 /// Looks up the upstream's addresses.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ pub(super) struct Resolver {
     answers: Receiver<io::Result<VecDeque<SocketAddr>>>,
     host: String,
     known: VecDeque<SocketAddr>,
-    /// When `known` was looked up; `None` for an address that needs no look-up.
-    known_at: Option<Mono>,
+    /// Since when `known` is trusted: an answer came, or one failed and the last good one serves on.
+    trusted_since: Option<Mono>,
+    /// Whether the host is an address, which needs no look-up.
+    is_literal: bool,
     is_asking: bool,
 }
 
@@ -59,7 +61,8 @@ impl Resolver {
             answers,
             host,
             known: literal.into_iter().collect(),
-            known_at: None,
+            trusted_since: None,
+            is_literal: literal.is_some(),
             is_asking: false,
         })
     }
@@ -67,8 +70,7 @@ impl Resolver {
     /// The addresses, if they are known and fresh enough. Asks for them if not; the answer comes
     /// through [`Self::take_answer`].
     pub(super) fn addresses(&mut self, now: Mono) -> Option<VecDeque<SocketAddr>> {
-        let is_literal = self.known_at.is_none() && !self.known.is_empty();
-        let is_fresh = is_literal || self.known_at.is_some_and(|at| now.since(at) < FRESH);
+        let is_fresh = self.is_literal || self.trusted_since.is_some_and(|at| now.since(at) < ANSWER_TTL);
         if !is_fresh && !self.is_asking {
             self.is_asking = self.questions.send(()).is_ok();
         }
@@ -82,12 +84,12 @@ impl Resolver {
         match answer {
             Ok(addresses) if !addresses.is_empty() => {
                 self.known = addresses;
-                self.known_at = Some(now);
+                self.trusted_since = Some(now);
                 Some(Ok(()))
             }
             // The last good answer serves on, and is asked for again when that has aged in turn.
             _ if !self.known.is_empty() => {
-                self.known_at = Some(now);
+                self.trusted_since = Some(now);
                 Some(Ok(()))
             }
             Ok(_) => Some(Err(self.failure("it has no addresses"))),
@@ -97,5 +99,12 @@ impl Resolver {
 
     fn failure(&self, detail: &str) -> Failure {
         Failure::new(FailureClass::Dns, format!("{}: {detail}", self.host))
+    }
+
+    /// Takes these for the addresses of a host that needs no look-up.
+    #[cfg(test)]
+    pub(super) fn pretend(&mut self, addresses: &[SocketAddr]) {
+        self.known = addresses.iter().copied().collect();
+        self.is_literal = true;
     }
 }

@@ -10,7 +10,7 @@ use crate::time::Mono;
 
 const LEVELS: usize = 6;
 /// The bits of a tick that all levels tell apart together.
-const LEVEL_BITS: u32 = 36;
+const WHEEL_BITS: u32 = 36;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 
@@ -19,7 +19,7 @@ const TICK_BITS: u32 = 10;
 
 /// Timers further away wait in a slot so far ahead and are filed again from there. Half of what the
 /// levels span, so that no slot ahead can be mistaken for the one at hand.
-const TICKS_MAX: u64 = 1 << (LEVEL_BITS - 1);
+const TICKS_MAX: u64 = 1 << (WHEEL_BITS - 1);
 
 /// Names a timer. Of no effect once the timer has fired or was removed, even after its place in the
 /// wheel was given to another.
@@ -164,7 +164,7 @@ impl<T> Wheel<T> {
         let tick = (self.entries[index].deadline.as_micros() >> TICK_BITS)
             .clamp(self.elapsed, self.elapsed.saturating_add(TICKS_MAX));
         let differing = (tick ^ self.elapsed) | (SLOTS as u64 - 1);
-        let highest_bit = differing.ilog2().min(LEVEL_BITS - 1);
+        let highest_bit = differing.ilog2().min(WHEEL_BITS - 1);
         let level = highest_bit / SLOT_BITS;
         let number = (tick >> (level * SLOT_BITS)) % SLOTS as u64;
         let slot = level as usize * SLOTS + usize::try_from(number).expect("there are 64 slots");

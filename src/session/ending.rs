@@ -63,7 +63,7 @@ impl Session {
                 note_failure(&failure, ctx, now);
                 let record = AccessRecord { outcome: Some(failure.class.name()), ..record };
                 ctx.log(Level::Warn, status::access_line(&record));
-                self.flush(Next::Cut, ctx, now);
+                self.flush(Next::Close, ctx, now);
             }
             (Ending::Failed(failure), None) => {
                 note_failure(&failure, ctx, now);
@@ -145,7 +145,7 @@ pub(super) fn record_of(job: &Job, now: Now) -> AccessRecord<'_> {
         method: &job.head.method,
         path: job.head.path(),
         model: job.model.as_deref(),
-        session: job.session.as_deref(),
+        agent_session: job.agent_session.as_deref(),
         waited: job.waited,
         took: now.mono.since(job.arrived),
         status: None,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::job::Job;
 use crate::{
-    budget::{Dimension, Reservation, Spent, Tokens, demand::guess_prompt},
+    budget::{Dimension, Reservation, Spent, Tokens, demand::guess_tokens},
     context::Context,
     event::ConnId,
     failure::{Failure, FailureClass},
@@ -38,6 +38,10 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// keeps a fast client busy and a slow one from filling our memory.
 const RELAY_BYTES_MAX: usize = 128 * 1024;
 
+/// Characters per token of what models write, where a stream was cut before it reported: English
+/// prose and code run at four in the common tokenizers.
+const GENERATED_CHARS_PER_TOKEN: f64 = 4.0;
+
 /// A request that was admitted.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -49,15 +53,24 @@ pub(super) struct Exchange {
     /// The length of head and body together.
     request_bytes: usize,
     /// How much of that has been sent.
-    sent: usize,
-    receiving: Receiving,
+    sent_bytes: usize,
+    stage: Stage,
 }
 
 #[derive(Debug)]
-enum Receiving {
+enum Stage {
     Connecting,
     Head { inbox: Vec<u8>, search: HeadSearch },
     Body(Box<Relay>),
+}
+
+/// How far a response has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There is more to come.
+    More,
+    /// It has been passed on whole.
+    Whole,
 }
 
 /// How an exchange ended.
@@ -83,31 +96,31 @@ impl Exchange {
             request_head,
             job,
             reservation,
-            sent: 0,
-            receiving: Receiving::Connecting,
+            sent_bytes: 0,
+            stage: Stage::Connecting,
         }
     }
 
     /// The connection is ready: the request can go out.
     pub(super) fn connected(&mut self, ctx: &mut Context) {
-        self.receiving = Receiving::Head { inbox: Vec::new(), search: HeadSearch::default() };
+        self.stage = Stage::Head { inbox: Vec::new(), search: HeadSearch::default() };
         ctx.run(self.conn);
     }
 
     /// What of the request is to be sent next.
     pub(super) fn pending_write(&self) -> &[u8] {
         let head_bytes = self.request_head.len();
-        match &self.receiving {
-            Receiving::Connecting => &[],
+        match &self.stage {
+            Stage::Connecting => &[],
             _ if self.is_sent() => &[],
-            _ if self.sent < head_bytes => &self.request_head[self.sent..],
-            _ => &self.job.body[self.sent - head_bytes..],
+            _ if self.sent_bytes < head_bytes => &self.request_head[self.sent_bytes..],
+            _ => &self.job.body[self.sent_bytes - head_bytes..],
         }
     }
 
     /// So much of it was sent.
     pub(super) fn wrote(&mut self, count: usize, ctx: &mut Context, now: Now) {
-        self.sent += count;
+        self.sent_bytes += count;
         if self.is_sent() {
             ctx.admission.sent(&mut self.reservation, now.mono);
         }
@@ -115,64 +128,68 @@ impl Exchange {
 
     /// How long the next step may take from its last progress on.
     pub(super) fn timeout(&self) -> Duration {
-        match &self.receiving {
-            Receiving::Connecting => CONNECT_TIMEOUT,
-            Receiving::Head { .. } if !self.is_sent() => WRITE_TIMEOUT,
-            Receiving::Head { .. } | Receiving::Body(_) => READ_TIMEOUT,
+        match &self.stage {
+            Stage::Connecting => CONNECT_TIMEOUT,
+            Stage::Head { .. } if !self.is_sent() => WRITE_TIMEOUT,
+            Stage::Head { .. } | Stage::Body(_) => READ_TIMEOUT,
         }
     }
 
     /// The failure that a timeout amounts to.
     pub(super) fn timed_out(&self) -> Failure {
-        let class = match &self.receiving {
-            Receiving::Connecting => FailureClass::ConnectTimeout,
-            Receiving::Head { .. } if !self.is_sent() => FailureClass::WriteTimeout,
-            Receiving::Head { .. } => FailureClass::HeadTimeout,
-            Receiving::Body(_) => FailureClass::IdleInStream,
+        let class = match &self.stage {
+            Stage::Connecting => FailureClass::ConnectTimeout,
+            Stage::Head { .. } if !self.is_sent() => FailureClass::WriteTimeout,
+            Stage::Head { .. } => FailureClass::HeadTimeout,
+            Stage::Body(_) => FailureClass::IdleInStream,
         };
         Failure::new(class, format!("no progress for {} s", self.timeout().as_secs()))
     }
 
     /// How many bytes of the response there is room for.
-    pub(super) fn window(&self, client: &Outbox) -> usize {
-        match &self.receiving {
-            Receiving::Connecting => 0,
-            Receiving::Head { .. } => RELAY_BYTES_MAX,
-            Receiving::Body(_) => RELAY_BYTES_MAX.saturating_sub(client.len()),
+    pub(super) fn window(&self, outbox: &Outbox) -> usize {
+        match &self.stage {
+            Stage::Connecting => 0,
+            Stage::Head { .. } => RELAY_BYTES_MAX,
+            Stage::Body(_) => RELAY_BYTES_MAX.saturating_sub(outbox.len()),
         }
     }
 
-    /// Takes in bytes of the response and passes them on. Whether the response is whole.
+    /// Takes in bytes of the response and passes them on.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
-        client: &mut Outbox,
+        outbox: &mut Outbox,
         ctx: &mut Context,
         now: Now,
-    ) -> Result<bool, Failure> {
-        match &mut self.receiving {
-            Receiving::Connecting => {
+    ) -> Result<Progress, Failure> {
+        match &mut self.stage {
+            Stage::Connecting => {
                 unreachable!("the shell delivers nothing before the connection is ready")
             }
-            Receiving::Head { inbox, .. } => {
+            Stage::Head { inbox, .. } => {
                 inbox.extend_from_slice(bytes);
-                self.receive_head(client, ctx, now)
+                self.receive_head(outbox, ctx, now)
             }
-            Receiving::Body(relay) => {
-                relay.pass(bytes, client).map_err(|error| cut(error.to_string()))?;
-                Ok(relay.is_ended())
+            Stage::Body(relay) => {
+                relay.pass(bytes, outbox).map_err(|error| cut(error.to_string()))?;
+                Ok(if relay.is_ended() { Progress::Whole } else { Progress::More })
             }
         }
     }
 
     /// The upstream ended the connection in good order. Fine, if that is how its response ends.
-    pub(super) fn closed(&mut self, client: &mut Outbox) -> Result<(), Failure> {
-        match &mut self.receiving {
-            Receiving::Body(relay) => {
-                let ends_here = relay.close(client);
-                if ends_here { Ok(()) } else { Err(cut("closed before the end of the body".to_owned())) }
+    pub(super) fn upstream_ended(&mut self, outbox: &mut Outbox) -> Result<Progress, Failure> {
+        match &mut self.stage {
+            Stage::Body(relay) => {
+                let ends_here = relay.close(outbox);
+                if ends_here {
+                    Ok(Progress::Whole)
+                } else {
+                    Err(cut("closed before the end of the body".to_owned()))
+                }
             }
-            Receiving::Connecting | Receiving::Head { .. } => {
+            Stage::Connecting | Stage::Head { .. } => {
                 Err(Failure::new(FailureClass::ClosedBeforeHead, "closed without an answer"))
             }
         }
@@ -181,19 +198,19 @@ impl Exchange {
     /// A failure of the connection, in the terms of how far the exchange had come: what breaks off
     /// within a body is a cut, however the shell came to know of it.
     pub(super) fn failed(&self, failure: Failure) -> Failure {
-        let class = match &self.receiving {
-            Receiving::Connecting => failure.class,
-            Receiving::Head { .. } => FailureClass::ClosedBeforeHead,
-            Receiving::Body(_) => FailureClass::CutInStream,
+        let class = match &self.stage {
+            Stage::Connecting => failure.class,
+            Stage::Head { .. } => FailureClass::ClosedBeforeHead,
+            Stage::Body(_) => FailureClass::CutInStream,
         };
         Failure::new(class, failure.detail)
     }
 
     /// The response, if its head has been passed on.
     pub(super) fn relay(&self) -> Option<&Relay> {
-        match &self.receiving {
-            Receiving::Body(relay) => Some(relay),
-            Receiving::Connecting | Receiving::Head { .. } => None,
+        match &self.stage {
+            Stage::Body(relay) => Some(relay),
+            Stage::Connecting | Stage::Head { .. } => None,
         }
     }
 
@@ -202,33 +219,40 @@ impl Exchange {
     pub(super) fn finish(self, ending: &Ending, ctx: &mut Context, now: Now) -> (Job, Option<Relay>, Spent) {
         let has_cost = self.is_sent() || self.relay().is_some();
         let spent = if has_cost { self.spent(ending) } else { Spent::default() };
-        let Self { job, reservation, receiving, .. } = self;
+        let Self { job, reservation, stage, .. } = self;
         if has_cost {
             ctx.admission.settle(reservation, spent, now.mono);
         } else {
             ctx.admission.refund(reservation, now.mono);
         }
-        let relay = match receiving {
-            Receiving::Body(relay) => Some(*relay),
-            Receiving::Connecting | Receiving::Head { .. } => None,
+        let relay = match stage {
+            Stage::Body(relay) => Some(*relay),
+            Stage::Connecting | Stage::Head { .. } => None,
         };
         (job, relay, spent)
     }
 
     fn is_sent(&self) -> bool {
-        self.sent == self.request_bytes
+        self.sent_bytes == self.request_bytes
     }
 
     /// Looks for the response's head, past any interim ones, and passes it on.
-    fn receive_head(&mut self, client: &mut Outbox, ctx: &mut Context, now: Now) -> Result<bool, Failure> {
+    fn receive_head(
+        &mut self,
+        outbox: &mut Outbox,
+        ctx: &mut Context,
+        now: Now,
+    ) -> Result<Progress, Failure> {
         let bad = |what: String| Failure::new(FailureClass::BadHead, what);
         loop {
-            let Receiving::Head { inbox, search } = &mut self.receiving else { return Ok(false) };
+            let Stage::Head { inbox, search } = &mut self.stage else { return Ok(Progress::More) };
             let Some(end) = search.find_end(inbox).map_err(|error| bad(error.to_string()))? else {
-                return Ok(false);
+                return Ok(Progress::More);
             };
             let response = head::parse_response(&inbox[..end], &self.job.head.method);
             let response = response.map_err(|error| bad(error.to_string()))?;
+            // RFC 9110, section 15.2: interim responses come before the one that counts. 101 would
+            // answer an Upgrade, which is never forwarded.
             if response.status == 101 {
                 return Err(bad("it switched protocols, which nobody asked for".to_owned()));
             }
@@ -237,7 +261,7 @@ impl Exchange {
                 *inbox = rest;
                 continue;
             }
-            return self.begin_body(&response, &rest, client, ctx, now);
+            return self.begin_body(&response, &rest, outbox, ctx, now);
         }
     }
 
@@ -245,30 +269,35 @@ impl Exchange {
         &mut self,
         response: &ResponseHead,
         rest: &[u8],
-        client: &mut Outbox,
+        outbox: &mut Outbox,
         ctx: &mut Context,
         now: Now,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Progress, Failure> {
         self.learn(response, ctx, now);
         let wait_ms = self.job.waited.as_millis().to_string();
         let extra = [("x-fireworks-proxy-wait-ms", wait_ms.as_str())];
-        let mut relay = Relay::begin(&self.job.head, response, &extra, client);
+        let mut relay = Relay::begin(&self.job.head, response, &extra, outbox);
         let count = |name| response.fields.text(name).and_then(|text| text.parse().ok());
         relay.meter.take_headers(count("fireworks-prompt-tokens"), count("fireworks-cached-prompt-tokens"));
-        self.receiving = Receiving::Body(Box::new(relay));
+        self.stage = Stage::Body(Box::new(relay));
         if self.is_sent() {
             // A stream can go on for half an hour, and its request may be megabytes.
             self.job.body = Vec::new();
         }
-        self.receive(rest, client, ctx, now)
+        self.receive(rest, outbox, ctx, now)
     }
 
     /// Takes the live limits and the upstream's state from the response's head.
     fn learn(&self, response: &ResponseHead, ctx: &mut Context, now: Now) {
+        // One sample for each dimension, also where its limit comes in both spellings.
+        let mut samples = [None; Dimension::ALL.len()];
         for (name, value) in response.fields.iter() {
             let Some(dimension) = Dimension::of_limit_field(name) else { continue };
             let value = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-            if let (Some(lane), Some(value)) = (self.job.lane, value) {
+            samples[dimension as usize] = value.or(samples[dimension as usize]);
+        }
+        for (dimension, sample) in Dimension::ALL.into_iter().zip(samples) {
+            if let (Some(lane), Some(value)) = (self.job.lane, sample) {
                 ctx.admission.learn(lane, dimension, value, now.mono);
             }
         }
@@ -278,8 +307,9 @@ impl Exchange {
     /// What the request used, as far as it was reported or seen.
     fn spent(&self, ending: &Ending) -> Spent {
         let held = self.reservation.held();
-        let Receiving::Body(relay) = &self.receiving else {
-            // Sent and never answered: the upstream has charged the prompt, and may be generating.
+        let Stage::Body(relay) = &self.stage else {
+            // Sent and never answered: the prompt was charged at admission. An answer that comes whole
+            // may have been generated by now; of a stream we would have seen the beginning.
             let generated = if self.job.is_stream { 0 } else { held.generated };
             return Spent { tokens: Tokens { generated, ..held }, is_reported: false };
         };
@@ -289,8 +319,8 @@ impl Exchange {
         let report = relay.meter.report();
         let (prompt, uncached_prompt) = report.prompt().unwrap_or((held.prompt, held.uncached_prompt));
         let is_whole = matches!(ending, Ending::Complete);
-        // Generated text runs at about four characters a token in every model's own prose.
-        let seen = relay.meter.generated_text().map(|text| guess_prompt(text.narrow, text.wide, 0, 4.0));
+        let text = relay.meter.generated_text();
+        let seen = text.map(|text| guess_tokens(text.narrow, text.wide, 0, GENERATED_CHARS_PER_TOKEN));
         let generated = match (report.generated(), seen) {
             // Zeros open an Anthropic stream of Fireworks; only its end is a report.
             (Some(reported), _) if is_whole && reported > 0 => reported,
@@ -300,7 +330,10 @@ impl Exchange {
         };
         Spent {
             tokens: Tokens { prompt, uncached_prompt, generated },
-            is_reported: is_whole && report.prompt().is_some(),
+            // Embeddings report a prompt and generate nothing; a guess teaches nothing.
+            is_reported: is_whole
+                && report.prompt().is_some()
+                && (report.generated().is_some() || generated == 0),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The client's side on the way in: bytes become a head, a head becomes an answer or an upload, and
 //! an upload that is whole goes into the queue.
 
-use super::{BODY_TIMEOUT, HEAD_TIMEOUT, Next, Phase, Session, ending, job::Job, job::Upload};
+use super::{CLIENT_BODY_TIMEOUT, CLIENT_HEAD_TIMEOUT, Next, Phase, Session, ending, job::Job, job::Upload};
 use crate::{
     admission::Waiter,
     context::Context,
@@ -23,7 +23,7 @@ impl Session {
             Phase::Body(upload) => match upload.receive(bytes) {
                 Ok(used) => {
                     self.inbox.extend_from_slice(&bytes[used..]);
-                    self.set_deadline(now.mono + BODY_TIMEOUT, ctx);
+                    self.set_deadline(now.mono + CLIENT_BODY_TIMEOUT, ctx);
                 }
                 Err(error) => {
                     let dialect = upload.forward.dialect;
@@ -32,7 +32,7 @@ impl Session {
             },
             Phase::Head => {
                 if self.inbox.is_empty() {
-                    self.set_deadline(now.mono + HEAD_TIMEOUT, ctx);
+                    self.set_deadline(now.mono + CLIENT_HEAD_TIMEOUT, ctx);
                 }
                 self.inbox.extend_from_slice(bytes);
             }
@@ -46,6 +46,9 @@ impl Session {
         while self.inbox.starts_with(b"\r\n") {
             self.inbox.drain(..2);
             self.search = HeadSearch::default();
+            if self.inbox.is_empty() {
+                self.set_deadline(self.idle_until, ctx);
+            }
         }
         let parsed = match self.search.find_end(&self.inbox) {
             Ok(None) => return false,
@@ -85,6 +88,7 @@ impl Session {
                 return self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now);
             }
         };
+        // RFC 9110, section 10.1.1: not needed where the body has begun to come.
         if upload.awaits_continue() && self.inbox.is_empty() {
             self.outbox.push(CONTINUE);
             ctx.run(self.id);
@@ -93,7 +97,7 @@ impl Session {
             Ok(used) => {
                 self.inbox.drain(..used);
                 self.phase = Phase::Body(Box::new(upload));
-                self.set_deadline(now.mono + BODY_TIMEOUT, ctx);
+                self.set_deadline(now.mono + CLIENT_BODY_TIMEOUT, ctx);
             }
             Err(error) => self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now),
         }
@@ -107,12 +111,11 @@ impl Session {
         let job = Job::new(*upload, ctx, now.mono);
         ctx.stats.requests += 1;
         ctx.set_stats_line(now.mono);
-        ctx.roll_day(now);
-        if job.lane.is_some() && ctx.ledger.is_spent() {
+        if job.lane.is_some() && ctx.is_day_spent(now) {
             return self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
         }
         let deadline = job.wait_deadline(ctx.config.max_wait);
-        let waiter = Waiter { session: self.id, asked: job.asked, since: now.mono };
+        let waiter = Waiter { client: self.id, asked: job.asked, since: now.mono };
         let ticket = ctx.admission.enqueue(job.lane, deadline, waiter);
         self.phase = Phase::Queued(Box::new(job), ticket);
         self.set_deadline(deadline, ctx);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     budget::{
         LaneId,
-        demand::{Asked, guess_prompt},
+        demand::{Asked, guess_tokens},
     },
     context::Context,
     http::{
@@ -94,7 +94,7 @@ pub(super) struct Job {
     pub(super) forward: Forward,
     pub(super) body: Vec<u8>,
     pub(super) model: Option<String>,
-    pub(super) session: Option<String>,
+    pub(super) agent_session: Option<String>,
     pub(super) is_stream: bool,
     pub(super) asked: Asked,
     /// The lane whose budgets it needs, if it costs tokens.
@@ -114,7 +114,11 @@ impl Job {
         if forward.is_generation {
             inspection = Inspection::of(&head.fields, &body);
             let credential = ctx.credential_hash(credential(&head.fields));
-            lane = Some(ctx.admission.lane_id(credential, inspection.model.as_deref().unwrap_or(""), now));
+            lane = Some(ctx.admission.find_or_add_lane(
+                credential,
+                inspection.model.as_deref().unwrap_or(""),
+                now,
+            ));
         }
         Self {
             asked: asked(&inspection, body.len(), ctx.config.chars_per_token),
@@ -122,7 +126,7 @@ impl Job {
             forward,
             body,
             model: inspection.model,
-            session: inspection.session,
+            agent_session: inspection.agent_session,
             is_stream: inspection.stream,
             lane,
             arrived,
@@ -158,9 +162,9 @@ fn credential(fields: &Fields) -> &[u8] {
 fn asked(inspection: &Inspection, body_bytes: usize, chars_per_token: f64) -> Asked {
     let text = inspection.text;
     let prompt_guess = if inspection.is_json {
-        guess_prompt(text.narrow, text.wide, inspection.attachments, chars_per_token)
+        guess_tokens(text.narrow, text.wide, inspection.attachments, chars_per_token)
     } else {
-        guess_prompt(body_bytes as u64, 0, 0, chars_per_token)
+        guess_tokens(body_bytes as u64, 0, 0, chars_per_token)
     };
     Asked { prompt_guess, output_cap: inspection.output_cap }
 }

@@ -3,16 +3,17 @@
 //! ```text
 //!            ┌──────────────── keep-alive ────────────────┐
 //!            ▼                                            │
-//! accept ─► Head ─► Body ─► Queued ─► Exchange ─► Flush ──┴─► Linger ─► Closed
-//!            │        │        │          │         ▲
-//!            │        │        │          └─ cut ───┤ (closed at once, without an ending)
-//!            └────────┴────────┴─── own answer ─────┘
+//! accept ─► Head ─► Body ─► Queued ─► Exchange ─► Flush ──┼─► Linger ─► Closed
+//!            │        │        │          │         ▲     │               ▲
+//!            │        │        │          │         │     └─ cut short ───┘
+//!            └────────┴────────┴──────────┴─────────┘
+//!                         own answer
 //! ```
 //!
 //! Each phase holds what it needs and nothing else; the rules that join the two sides are in
 //! [`Session::advance`], [`Session::client_left`] and [`Session::end_exchange`]. A client that ends
-//! its side of the connection has left: no client half-closes and waits for an answer, and a request
-//! that nobody waits for must not spend anybody's budget.
+//! its side of the connection has left, unless its answer is whole and only has to be written: no client
+//! half-closes and waits, and a request that nobody waits for must not spend anybody's budget.
 
 mod ending;
 mod exchange;
@@ -36,18 +37,18 @@ use crate::{
     time::{Mono, Now},
 };
 
-use exchange::{Ending, Exchange};
+use exchange::{Ending, Exchange, Progress};
 use job::{Job, Upload};
 
 /// Between requests. Claude Code and OpenCode reuse a connection after 20 s of silence and more, and
 /// closing one early invites the race in which a request meets a closing connection.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// From a head's first byte to its last.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const CLIENT_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Receiving a body, without progress.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+const CLIENT_BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Sending an answer to the client, without progress.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,8 +57,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 /// the client has not read (RFC 9112, section 9.6).
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many bytes of a body are taken at once.
-const BODY_READ_BYTES_MAX: usize = 256 * 1024;
+/// The window while a body is read or dropped: no bound of ours, since what comes is used at once.
+const BODY_WINDOW_BYTES: usize = 256 * 1024;
 
 /// One client connection.
 #[derive(Debug)]
@@ -69,6 +70,8 @@ pub struct Session {
     search: HeadSearch,
     outbox: Outbox,
     deadline: Mono,
+    /// When the connection is closed if no request begins.
+    idle_until: Mono,
     /// The timer in the wheel. It may lie before the deadline, and is then set again when it fires.
     timer: Option<(Mono, TimerKey)>,
 }
@@ -87,6 +90,8 @@ enum Phase {
     Flush(Next),
     /// Our side has ended; bytes of the client's are dropped until it ends its own.
     Linger,
+    /// The end. Also stands in while a phase is taken apart: who takes it sets the next one before it
+    /// returns.
     Closed,
 }
 
@@ -97,8 +102,8 @@ enum Next {
     Head,
     /// An end in good order.
     Linger,
-    /// An end that cannot be taken for a good one.
-    Cut,
+    /// The end of the connection, at once. Behind a body that is not whole, this is the cut.
+    Close,
 }
 
 impl Session {
@@ -111,9 +116,10 @@ impl Session {
             search: HeadSearch::default(),
             outbox: Outbox::default(),
             deadline: now.mono,
+            idle_until: now.mono + CLIENT_IDLE_TIMEOUT,
             timer: None,
         };
-        session.set_deadline(now.mono + IDLE_TIMEOUT, ctx);
+        session.set_deadline(session.idle_until, ctx);
         session
     }
 
@@ -128,7 +134,8 @@ impl Session {
             Phase::Closed => 0,
             Phase::Exchange(exchange) if exchange.conn == conn => exchange.window(&self.outbox),
             _ if conn != self.id => 0,
-            Phase::Body(_) | Phase::Linger => BODY_READ_BYTES_MAX,
+            Phase::Body(_) | Phase::Linger => BODY_WINDOW_BYTES,
+            // Also while no head is wanted: a client that leaves is noticed only by reading.
             _ => HEAD_BYTES_MAX.saturating_sub(self.inbox.len()),
         }
     }
@@ -147,7 +154,13 @@ impl Session {
         match input {
             Input::Received(bytes) => self.receive(bytes, ctx, now),
             Input::Wrote(count) => self.wrote(*count, ctx, now),
-            Input::Eof | Input::Failed(_) => self.client_left(ctx, now),
+            Input::Eof => self.client_left(ctx, now),
+            Input::Failed(_) => {
+                self.client_left(ctx, now);
+                if !self.is_closed() {
+                    self.close(ctx);
+                }
+            }
             Input::Accepted | Input::Connected => debug_assert!(false, "not said of a client twice"),
         }
         self.advance(ctx, now);
@@ -159,21 +172,21 @@ impl Session {
         let outcome = match input {
             Input::Connected => {
                 exchange.connected(ctx);
-                Ok(false)
+                Ok(Progress::More)
             }
             Input::Wrote(count) => {
                 exchange.wrote(count, ctx, now);
-                Ok(false)
+                Ok(Progress::More)
             }
             Input::Received(bytes) => exchange.receive(bytes, &mut self.outbox, ctx, now),
-            Input::Eof => exchange.closed(&mut self.outbox).map(|()| true),
+            Input::Eof => exchange.upstream_ended(&mut self.outbox),
             Input::Failed(failure) => Err(exchange.failed(failure)),
             Input::Accepted => unreachable!("only clients are accepted"),
         };
         let timeout = exchange.timeout();
         match outcome {
-            Ok(false) => self.set_deadline(now.mono + timeout, ctx),
-            Ok(true) => self.end_exchange(Ending::Complete, ctx, now),
+            Ok(Progress::More) => self.set_deadline(now.mono + timeout, ctx),
+            Ok(Progress::Whole) => self.end_exchange(Ending::Complete, ctx, now),
             Err(failure) => self.end_exchange(Ending::Failed(failure), ctx, now),
         }
         if !self.outbox.is_empty() {
@@ -188,7 +201,7 @@ impl Session {
             unreachable!("only a queued request is admitted");
         };
         job.waited = now.mono.since(job.queued_at);
-        if job.lane.is_some() && ctx.ledger.is_spent() {
+        if job.lane.is_some() && ctx.is_day_spent(now) {
             ctx.admission.refund(reservation, now.mono);
             self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
             return self.advance(ctx, now);
@@ -214,6 +227,8 @@ impl Session {
                 self.reject_and_close(&Rejection::ClientTooSlow, Some(dialect), ctx, now);
             }
             Phase::Queued(..) => self.wait_is_over(ctx, now),
+            // It is the client that has stopped, if it still has bytes to take.
+            Phase::Exchange(_) if !self.outbox.is_empty() => self.client_left(ctx, now),
             Phase::Exchange(exchange) => {
                 let failure = exchange.timed_out();
                 self.end_exchange(Ending::Failed(failure), ctx, now);
@@ -257,8 +272,9 @@ impl Session {
             Next::Head => {
                 self.phase = Phase::Head;
                 self.inbox.shrink_to_fit();
-                let timeout = if self.inbox.is_empty() { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
-                self.set_deadline(now.mono + timeout, ctx);
+                self.idle_until = now.mono + CLIENT_IDLE_TIMEOUT;
+                let head_until = now.mono + CLIENT_HEAD_TIMEOUT;
+                self.set_deadline(if self.inbox.is_empty() { self.idle_until } else { head_until }, ctx);
                 // The inbox may have been full, which paused reading.
                 ctx.run(self.id);
             }
@@ -269,7 +285,7 @@ impl Session {
                 ctx.shutdown_write(self.id);
                 ctx.run(self.id);
             }
-            Next::Cut => self.close(ctx),
+            Next::Close => self.close(ctx),
         }
     }
 
@@ -290,8 +306,8 @@ impl Session {
                 self.end_exchange(ending, ctx, now);
                 self.close(ctx);
             }
-            // It may still read: what is left of the answer goes out, as far as it can.
-            Phase::Flush(next) if !self.outbox.is_empty() && *next != Next::Cut => *next = Next::Cut,
+            // The answer is there, and costs nobody anything: it goes out, as far as it can.
+            Phase::Flush(next) if !self.outbox.is_empty() && *next != Next::Close => *next = Next::Close,
             Phase::Closed => {}
             Phase::Head | Phase::Body(_) | Phase::Flush(_) | Phase::Linger => self.close(ctx),
         }

@@ -23,7 +23,7 @@ pub struct AccessRecord<'a> {
     /// The model.
     pub model: Option<&'a str>,
     /// The session of the agent.
-    pub session: Option<&'a str>,
+    pub agent_session: Option<&'a str>,
     /// The time in the queue.
     pub waited: Duration,
     /// The time from the head's arrival to the end.
@@ -47,7 +47,7 @@ pub fn access_line(record: &AccessRecord<'_>) -> String {
         add("outcome", &outcome);
     }
     add("model", &record.model.map_or_else(|| "-".to_owned(), shown));
-    add("session", &record.session.map_or_else(|| "-".to_owned(), shown));
+    add("session", &record.agent_session.map_or_else(|| "-".to_owned(), shown));
     add("waited", &format_args!("{:.3}s", record.waited.as_secs_f64()));
     if let Some(tokens) = record.tokens {
         add("prompt", &tokens.prompt);
@@ -119,7 +119,7 @@ mod tests {
             method: "POST",
             path: "/v1/messages",
             model: Some("kimi\n2026-01-01 00:00:00,000 INFO forged"),
-            session: None,
+            agent_session: None,
             waited: Duration::from_millis(1_500),
             took: Duration::from_secs(3),
             status: Some(200),

@@ -76,7 +76,7 @@ fn lanes(ctx: &mut Context, now: Mono) -> Vec<Value> {
         })
         .collect();
     let lanes = ctx.admission.budgets_mut().lanes_mut();
-    lanes.zip(waits).map(|((_, books), (queued, waits_for))| lane(books, queued, waits_for, now)).collect()
+    lanes.zip(waits).map(|((_, it), (queued, waits_for))| lane(it, queued, waits_for, now)).collect()
 }
 
 fn lane(lane: &mut Lane, queued: usize, waits_for: Option<&str>, now: Mono) -> Value {

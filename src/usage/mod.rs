@@ -12,6 +12,10 @@ use crate::json::{Scanner, TextSize};
 use json::ReportVisitor;
 use sse::SseScanner;
 
+/// The most tokens that a report is believed to count: a thousand times the largest context there
+/// is, and small enough that no sum of reports can overflow.
+pub const REPORT_TOKENS_MAX: u64 = 1_000_000_000;
+
 /// Usage fields as they were met, in either dialect. Of each field the last value that is not zero
 /// stands: Fireworks opens an Anthropic stream with zeros and reports at its end, Anthropic itself
 /// reports the prompt first and the rest last, and OpenAI streams may report on every chunk.
@@ -80,7 +84,7 @@ impl Report {
 fn keep_latest(kept: &mut Option<u64>, seen: Option<u64>) {
     match (seen, *kept) {
         (None, _) | (Some(0), Some(_)) => {}
-        (Some(_), _) => *kept = seen,
+        (Some(count), _) => *kept = Some(count.min(REPORT_TOKENS_MAX)),
     }
 }
 
@@ -89,7 +93,6 @@ fn keep_latest(kept: &mut Option<u64>, seen: Option<u64>) {
 pub struct Meter {
     scan: Scan,
     report: Report,
-    payload_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -112,7 +115,7 @@ impl Meter {
         } else {
             Scan::Blind
         };
-        Self { scan, report: Report::default(), payload_bytes: 0 }
+        Self { scan, report: Report::default() }
     }
 
     /// Takes the prompt counts of Fireworks' response headers.
@@ -122,7 +125,6 @@ impl Meter {
 
     /// Watches the next bytes of the payload go by.
     pub fn watch(&mut self, payload: &[u8]) {
-        self.payload_bytes += payload.len() as u64;
         match &mut self.scan {
             Scan::Json(scanner, visitor) => scanner.feed(payload, visitor),
             Scan::Sse(scanner) => scanner.feed(payload),
@@ -155,11 +157,6 @@ impl Meter {
             Scan::Sse(scanner) => Some(scanner.generated_text()),
             Scan::Blind => None,
         }
-    }
-
-    /// How many bytes of payload have gone by.
-    pub fn payload_bytes(&self) -> u64 {
-        self.payload_bytes
     }
 }
 
@@ -338,6 +335,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mad_report_is_held_within_bounds() {
+        let meter = measure(
+            JSON,
+            r#"{"usage":{"prompt_tokens":18446744073709551615,"completion_tokens":99999999999999999999}}"#,
+        );
+        assert_eq!(usage(&meter), (Some((REPORT_TOKENS_MAX, REPORT_TOKENS_MAX)), None));
+    }
+
+    #[test]
     fn headers_count_until_the_body_says_more() {
         let mut meter = Meter::new(Some(JSON), None);
         meter.take_headers(Some(1200), Some(1024));
@@ -359,6 +365,5 @@ mod tests {
         let mut meter = Meter::new(Some(SSE), Some("gzip"));
         meter.watch(b"data: {\"usage\":{\"prompt_tokens\":1}}\n\n");
         assert_eq!((usage(&meter), meter.generated_text()), ((None, None), None));
-        assert_eq!(meter.payload_bytes(), 37);
     }
 }

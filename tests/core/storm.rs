@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fireworks_proxy::{
-    budget::{Dimension, demand::guess_prompt},
+    budget::{Dimension, demand::guess_tokens},
     event::{ConnId, Input},
     failure::FailureClass,
     http::head::Fields,
@@ -111,7 +111,7 @@ impl Storm {
                 let sent = self.world.sent_to(upstream);
                 let at = sent.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head") + 4;
                 let text = Inspection::of(&Fields::default(), &sent[at..]).text;
-                let prompt = guess_prompt(text.narrow, text.wide, 0, 1.0);
+                let prompt = guess_tokens(text.narrow, text.wide, 0, 1.0);
                 self.world.deliver(upstream, answer_bytes(prompt, 10).as_bytes());
             }
         }

@@ -148,3 +148,15 @@ fn a_client_that_leaves_within_its_request_costs_nothing() {
     let usage = proxy.usage();
     assert_eq!((&usage["requests"]["total"], fake.statistics().connections), (&0.into(), 0));
 }
+
+#[test]
+fn a_client_that_leaves_behind_more_than_is_read_is_noticed() {
+    let (fake, proxy) = pair(&[]);
+    let mut client = ask(&proxy, CHAT, &[("x-fake-gate", "head")], &body_of("m", true));
+    fake.wait_for_gate(1, SOON);
+    // A pipelined request that fills what is kept of one, so that nothing more is read, and that the
+    // system still takes whole.
+    client.request("POST", CHAT, &[], &vec![b'x'; 90_000]);
+    client.close();
+    assert!(fake.wait_until(SOON, |seen| seen.cancelled == 1 && seen.connections_open == 0));
+}

@@ -1,0 +1,27 @@
+//! The clocks.
+
+use std::time::{Instant, SystemTime};
+
+use crate::time::{Mono, Now, Wall};
+
+/// Both clocks, read together: once a turn for the core, and once more to know how long to wait.
+#[derive(Debug)]
+pub(super) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// The time of a turn.
+    pub(super) fn now(&self) -> Now {
+        let mono = Mono::ZERO + self.start.elapsed();
+        let wall = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
+        };
+        Now { mono, wall: Wall::from_unix_millis(wall) }
+    }
+}

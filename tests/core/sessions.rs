@@ -1,0 +1,99 @@
+//! Sessions at their edges: several ends in one turn, midnight in the queue, blank lines, dead sockets.
+
+use fireworks_proxy::{
+    config::Config,
+    event::{Input, Output},
+    failure::{Failure, FailureClass},
+    proxy::Proxy,
+    time::{Now, Wall},
+};
+
+use super::{BODY, MICRO, SECOND, at, one_at_a_time, utc};
+use crate::support::world::{World, chat};
+
+#[test]
+fn all_whose_wait_ends_in_one_turn_are_told_of_the_same_budget() {
+    let mut world = one_at_a_time(&[]);
+    world.client_with(&chat("running", "", BODY));
+    let waiting = ["a", "b", "c"].map(|name| world.client_with(&chat(name, "", BODY)));
+    world.advance_to(at(120.0));
+    for client in waiting {
+        let message = world.json_of(client)["error"]["message"].as_str().expect("a message").to_owned();
+        assert!(message.contains("waited 120.0 s for room in the generated budget"), "{message}");
+    }
+    world.fail("running");
+    world.assert_settled();
+}
+
+#[test]
+fn a_request_that_was_queued_over_midnight_is_judged_by_the_new_day() {
+    let midnight = utc(5, 21, 0, 0).as_unix_millis();
+    let settings = [
+        ("GENERATED_TPM_LIMIT", "100"),
+        ("OUTPUT_TOKEN_RESERVE", "100"),
+        ("TPM_SAFETY_RATIO", "1"),
+        ("DAILY_TOKEN_LIMIT", "1000"),
+        ("TIMEZONE", "UTC"),
+    ];
+    let mut world = World::new(&settings, Wall::from_unix_millis(midnight - 62_000));
+    world.client_with(&chat("spends the day", "", BODY));
+    let queued = world.client_with(&chat("queued", "", BODY));
+    world.advance_to(at(1.0));
+    world.answer("spends the day", 2_000, 50);
+    // Room is there at 62.5 s, and the last line of statistics, which looks at the day too, at 60 s.
+    world.advance_to(at(62.5));
+    assert_eq!(world.status_of(queued), None, "{}", world.text_of(queued));
+    world.answer("queued", 1, 1);
+    assert_eq!(world.status_of(queued), Some(200));
+}
+
+#[test]
+fn a_request_that_is_still_queued_when_the_day_is_spent_gets_429() {
+    let mut world = one_at_a_time(&[("DAILY_TOKEN_LIMIT", "1000")]);
+    world.client_with(&chat("spends the day", "", BODY));
+    let queued = world.client_with(&chat("queued", "", BODY));
+    world.answer("spends the day", 2_000, 0);
+    assert_eq!(world.json_of(queued)["error"]["code"], "daily_token_limit");
+    world.assert_settled();
+}
+
+#[test]
+fn blank_lines_between_requests_do_not_move_the_idle_time() {
+    let mut world = one_at_a_time(&[]);
+    let client = world.client_with(&chat("a", "", BODY));
+    world.answer("a", 1, 1);
+    for second in [10.0, 100.0, 299.0] {
+        world.advance_to(at(second));
+        world.deliver(client, b"\r\n");
+        assert!(!world.is_closed(client), "at {second} s");
+    }
+    world.advance_to(at(300.0) - MICRO);
+    assert!(!world.is_closed(client));
+    world.advance_to(at(300.0));
+    assert!(world.is_closed(client));
+}
+
+#[test]
+fn a_head_that_stalls_is_answered_408_after_30_seconds() {
+    let mut world = one_at_a_time(&[]);
+    let client = world.client_with(b"POST /v1/mess");
+    world.advance(SECOND * 29);
+    world.deliver(client, b"a");
+    assert_eq!(world.status_of(client), None, "a byte does not buy time");
+    world.advance(SECOND);
+    assert_eq!(world.status_of(client), Some(408));
+}
+
+#[test]
+fn a_socket_that_dies_under_an_answer_is_closed_at_once() {
+    let now = Now { wall: utc(5, 21, 0, 0), ..Now::default() };
+    let mut proxy = Proxy::new(Config::defaults(), 7, now);
+    let client = proxy.next_conn_id();
+    proxy.handle_input(client, Input::Accepted, now);
+    proxy.handle_input(client, Input::Received(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"), now);
+    assert!(!proxy.pending_write(client).is_empty());
+    while proxy.poll_output().is_some() {}
+    let broken = Failure::new(FailureClass::CutInStream, "reset");
+    proxy.handle_input(client, Input::Failed(broken), now);
+    assert!(std::iter::from_fn(|| proxy.poll_output()).any(|output| output == Output::Close(client)));
+}
