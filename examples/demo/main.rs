@@ -58,8 +58,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match Options::parse(&arguments) {
         Ok(options) => {
-            run(&options);
-            ExitCode::SUCCESS
+            if run(&options) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(error) => {
             eprintln!("{error}\nusage: cargo run --release --example demo [-- --seconds N --human N]");
@@ -99,8 +102,9 @@ impl Options {
     }
 }
 
-/// Both sides at once, from the first request to the table.
-fn run(options: &Options) {
+/// Both sides at once, from the first request to the table. Whether the proxy kept its promise: no 429
+/// and no failed step behind it.
+fn run(options: &Options) -> bool {
     let (duration, human) = (options.duration, options.human_comes_after);
     let [straight_fake, proxied_fake] = [start_fake(), start_fake()];
     let proxy = ProxyUnderTest::start(&proxied_fake, &[]);
@@ -145,6 +149,8 @@ fn run(options: &Options) {
     report::show_table(&straight, &proxied, duration);
     report::show_pages(&health, &usage);
     report::show_conclusion(&straight, &proxied);
+    let seen = &proxied.result.counts;
+    seen.seen_429 == 0 && seen.failed == 0
 }
 
 /// An account of its own with the limits enforced and a prompt cache.
