@@ -429,7 +429,7 @@ const CLAUDE_CODE: &str = "POST /v1/messages?beta=true
     Content-Length: @";
 
 const CODEX: &str = "POST /v1/responses
-    x-codex-turn-metadata: {\"session_id\":\"019a9f3e-7b1c-7d2e-8f3a-4b5c6d7e8f90\",\"sandbox\":\"none\",\"workspaces\":{\"/work\":{\"latest_git_commit_hash\":\"9c36dc2\",\"associated_remote_urls\":{\"origin\":\"https://example.org/a.git\"}}}}
+    x-codex-turn-metadata: {\"session_id\":\"019a9f3e-7b1c-7d2e-8f3a-4b5c6d7e8f90\",\"sandbox\":\"none\",\"workspaces\":{\"/src/app\":{\"latest_git_commit_hash\":\"0123abc\",\"associated_remote_urls\":{\"origin\":\"https://example.org/a.git\"}}}}
     x-client-request-id: 019a9f3e-7b1c-7d2e-8f3a-4b5c6d7e8f90
     session-id: 019a9f3e-7b1c-7d2e-8f3a-4b5c6d7e8f90
     thread-id: 019a9f3e-7b1c-7d2e-8f3a-4b5c6d7e8f90
