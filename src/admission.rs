@@ -62,8 +62,7 @@ impl<C: Copy> Admission<C> {
     /// Lets a request wait for room, which may be there already: see [`Self::admit`].
     pub fn enqueue(&mut self, lane: QueueLane, deadline: Mono, waiter: Waiter<C>) -> Ticket {
         let ticket = self.queue.push(lane, deadline, waiter);
-        let is_in_front = self.queue.heads().any(|(head, _)| head == ticket);
-        if is_in_front {
+        if self.queue.is_head(ticket) {
             self.refused.remove(&lane);
         }
         ticket
@@ -73,10 +72,10 @@ impl<C: Copy> Admission<C> {
     /// waited for, as far as that is known.
     pub fn leave(&mut self, ticket: Ticket) -> Option<Refusal> {
         let refusal = self.refusal_of(ticket.lane);
-        let was_in_front = self.queue.heads().any(|(head, _)| head == ticket);
-        if self.queue.remove(ticket).is_some() && was_in_front {
+        if self.queue.is_head(ticket) {
             self.refused.remove(&ticket.lane);
         }
+        self.queue.remove(ticket);
         refusal
     }
 
@@ -159,12 +158,12 @@ impl<C: Copy> Admission<C> {
 
     /// How many requests wait in one lane.
     pub fn waiting_in(&self, lane: QueueLane) -> usize {
-        self.queue.iter().filter(|(ticket, _)| ticket.lane == lane).count()
+        self.queue.len_of(lane)
     }
 
     /// How long the one that waits longest has waited.
     pub fn oldest_wait(&self, now: Mono) -> Option<Duration> {
-        self.queue.iter().map(|(_, waiter)| now.since(waiter.since)).max()
+        self.queue.iter().map(|waiter| now.since(waiter.since)).max()
     }
 }
 

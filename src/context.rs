@@ -220,19 +220,24 @@ impl Context {
         if self.ledger.is_unsaved() {
             self.set_save(now.mono);
         }
+        let Some(notice) = notice else { return };
         let (used, limit) = (self.ledger.used(), self.ledger.limit().unwrap_or(0));
         let resets_at = self.ledger.resets_at_local();
-        match notice {
-            None => {}
-            Some(Notice::Warning) => self.log(
+        let (level, line) = match notice {
+            Notice::Warning => (
                 Level::Warn,
-                format!("daily token limit: {used} of {limit} used; at the limit requests get 429 until {resets_at}"),
+                format!(
+                    "daily token limit: {used} of {limit} used; at the limit requests get 429 until {resets_at}"
+                ),
             ),
-            Some(Notice::LimitReached) => self.log(
+            Notice::LimitReached => (
                 Level::Error,
-                format!("daily token limit REACHED: {used} of {limit} used; generation requests get 429 until {resets_at}"),
+                format!(
+                    "daily token limit REACHED: {used} of {limit} used; generation requests get 429 until {resets_at}"
+                ),
             ),
-        }
+        };
+        self.log(level, line);
     }
 
     /// Hands the day's count to the shell, if it is not saved.

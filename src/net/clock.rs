@@ -18,10 +18,15 @@ impl Clock {
     /// The time of a turn.
     pub(super) fn now(&self) -> Now {
         let mono = Mono::ZERO + self.start.elapsed();
-        let wall = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
-        };
-        Now { mono, wall: Wall::from_unix_millis(wall) }
+        Now { mono, wall: wall() }
     }
+}
+
+/// The wall clock.
+pub(super) fn wall() -> Wall {
+    let millis = match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
+    };
+    Wall::from_unix_millis(millis)
 }

@@ -19,6 +19,9 @@ use crate::failure::{Failure, FailureClass};
 /// Plaintext that is handed to TLS at once; it is encrypted and sent before more is taken.
 const TLS_WRITE_BYTES_MAX: usize = 64 * 1024;
 
+/// Every connection is watched both ways from the start; readiness decides what is done.
+const BOTH_WAYS: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// A connection to a client or to the upstream.
 #[derive(Debug)]
 pub(super) struct Conn {
@@ -54,8 +57,8 @@ enum Stage {
         /// Whether somebody sees to it that this attempt ends in time.
         is_watched: bool,
     },
-    Handshaking(TcpStream, Box<ClientConnection>),
-    Ready(TcpStream, Option<Box<ClientConnection>>),
+    /// Over TCP; with TLS, where it is spoken, which knows itself whether its handshake is done.
+    Connected(TcpStream, Option<Box<ClientConnection>>),
 }
 
 /// What a read came to.
@@ -76,7 +79,7 @@ impl Conn {
     pub(super) fn accepted(stream: TcpStream) -> Self {
         // Every event of a stream goes out at once; failing to ask for that costs only time.
         let _ = stream.set_nodelay(true);
-        Self::new(Stage::Ready(stream, None), Peer::Client)
+        Self::new(Stage::Connected(stream, None), Peer::Client)
     }
 
     /// A connection to the first of these addresses that accepts it.
@@ -98,7 +101,7 @@ impl Conn {
 
     /// Watches an accepted connection.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(self.stream_mut(), token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(self.stream_mut(), token, BOTH_WAYS)
     }
 
     /// Records what an event says.
@@ -137,7 +140,10 @@ impl Conn {
 
     /// Whether the core can use it.
     pub(super) fn is_ready(&self) -> bool {
-        matches!(self.stage, Stage::Ready(..))
+        match &self.stage {
+            Stage::Connecting { .. } => false,
+            Stage::Connected(_, tls) => tls.as_ref().is_none_or(|tls| !tls.is_handshaking()),
+        }
     }
 
     /// Starts to connect to the next address, past those that refuse at once.
@@ -152,7 +158,7 @@ impl Conn {
         }
         while let Some(address) = addresses.pop_front() {
             let begun = TcpStream::connect(address).and_then(|mut stream| {
-                registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+                registry.register(&mut stream, token, BOTH_WAYS)?;
                 Ok(stream)
             });
             match begun {
@@ -201,16 +207,13 @@ impl Conn {
         let (_, connected) = attempt.take().expect("it was connecting just now");
         let _ = connected.set_nodelay(true);
         self.readable = true;
-        self.stage = match connector.begin()? {
-            Some(tls) => Stage::Handshaking(connected, Box::new(tls)),
-            None => Stage::Ready(connected, None),
-        };
+        self.stage = Stage::Connected(connected, connector.begin()?.map(Box::new));
         Ok(true)
     }
 
     /// Whether the TLS handshake is done.
     fn shake_hands(&mut self) -> Result<bool, Failure> {
-        let Stage::Handshaking(stream, tls) = &mut self.stage else { return Ok(self.is_ready()) };
+        let Stage::Connected(stream, Some(tls)) = &mut self.stage else { return Ok(self.is_ready()) };
         while tls.is_handshaking() {
             flush_tls(tls, stream, &mut self.writable)
                 .map_err(|error| handshake_failure(&error.to_string()))?;
@@ -232,21 +235,12 @@ impl Conn {
             }
         }
         flush_tls(tls, stream, &mut self.writable).map_err(|error| handshake_failure(&error.to_string()))?;
-        let placeholder = Stage::Connecting {
-            attempt: None,
-            addresses: VecDeque::new(),
-            last_error: String::new(),
-            is_watched: false,
-        };
-        if let Stage::Handshaking(stream, tls) = std::mem::replace(&mut self.stage, placeholder) {
-            self.stage = Stage::Ready(stream, Some(tls));
-        }
         Ok(true)
     }
 
     /// Writes as much of `bytes` as the peer takes now; also sends on what TLS still holds.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Stage::Ready(stream, tls) = &mut self.stage else { return Ok(0) };
+        let Stage::Connected(stream, tls) = &mut self.stage else { return Ok(0) };
         let Some(tls) = tls else { return write_plain(stream, bytes, &mut self.writable) };
         flush_tls(tls, stream, &mut self.writable)?;
         if bytes.is_empty() || tls.wants_write() {
@@ -259,7 +253,7 @@ impl Conn {
 
     /// Reads what has come.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
-        let Stage::Ready(stream, tls) = &mut self.stage else { return ReadOutcome::Nothing };
+        let Stage::Connected(stream, tls) = &mut self.stage else { return ReadOutcome::Nothing };
         if self.reading == Reading::Ended {
             return ReadOutcome::Nothing;
         }
@@ -281,15 +275,15 @@ impl Conn {
 
     /// Closes, with a word of goodbye where TLS has one.
     pub(super) fn close(mut self, registry: &Registry) {
-        if let Stage::Ready(stream, Some(tls)) = &mut self.stage {
+        if self.is_ready()
+            && let Stage::Connected(stream, Some(tls)) = &mut self.stage
+        {
             tls.send_close_notify();
             let _ = flush_tls(tls, stream, &mut self.writable);
         }
         match &mut self.stage {
             Stage::Connecting { attempt: None, .. } => {}
-            Stage::Connecting { attempt: Some((_, stream)), .. }
-            | Stage::Handshaking(stream, _)
-            | Stage::Ready(stream, _) => {
+            Stage::Connecting { attempt: Some((_, stream)), .. } | Stage::Connected(stream, _) => {
                 let _ = registry.deregister(stream);
             }
         }
@@ -297,9 +291,7 @@ impl Conn {
 
     fn stream_mut(&mut self) -> &mut TcpStream {
         match &mut self.stage {
-            Stage::Connecting { attempt: Some((_, stream)), .. }
-            | Stage::Handshaking(stream, _)
-            | Stage::Ready(stream, _) => stream,
+            Stage::Connecting { attempt: Some((_, stream)), .. } | Stage::Connected(stream, _) => stream,
             Stage::Connecting { attempt: None, .. } => unreachable!("asked of clients' connections only"),
         }
     }

@@ -1,14 +1,12 @@
 //! The log: lines on standard error.
 
-use std::{
-    io::Write,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::io::Write;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use time_tz::Tz;
 
-use crate::{calendar, time::Wall};
+use super::clock;
+use crate::calendar;
 
 /// Writes `2026-05-21 00:31:59,656 INFO text`, on the clock of the configured time zone.
 #[derive(Debug)]
@@ -34,9 +32,7 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = Wall::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        let timestamp = calendar::log_timestamp(self.timezone, wall);
+        let timestamp = calendar::log_timestamp(self.timezone, clock::wall());
         // A closed standard error must not end the proxy.
         let _ = writeln!(std::io::stderr(), "{timestamp} {} {}", record.level(), record.args());
     }

@@ -70,10 +70,19 @@ impl<L: Ord + Copy, W> WaitQueue<L, W> {
     }
 
     /// Every waiting request, lane by lane.
-    pub fn iter(&self) -> impl Iterator<Item = (Ticket<L>, &W)> {
-        self.lanes.iter().flat_map(|(lane, waiters)| {
-            waiters.iter().map(|(place, waiter)| (Ticket { lane: *lane, place: *place }, waiter))
-        })
+    pub fn iter(&self) -> impl Iterator<Item = &W> {
+        self.lanes.values().flat_map(BTreeMap::values)
+    }
+
+    /// Whether a request is the first of its lane.
+    pub fn is_head(&self, ticket: Ticket<L>) -> bool {
+        let head = self.lanes.get(&ticket.lane).and_then(BTreeMap::first_key_value);
+        head.is_some_and(|(place, _)| *place == ticket.place)
+    }
+
+    /// How many requests wait in a lane.
+    pub fn len_of(&self, lane: L) -> usize {
+        self.lanes.get(&lane).map_or(0, BTreeMap::len)
     }
 
     /// Whether anyone waits in a lane.
@@ -120,8 +129,9 @@ mod tests {
     fn a_request_leaves_once() {
         let mut queue = WaitQueue::default();
         let ticket = queue.push('a', at(1), "only");
-        assert!(queue.is_awaited('a'));
+        assert!(queue.is_awaited('a') && queue.is_head(ticket) && queue.len_of('a') == 1);
         assert_eq!((queue.remove(ticket), queue.remove(ticket)), (Some("only"), None));
+        assert!(!queue.is_head(ticket) && queue.len_of('a') == 0);
         assert!(!queue.is_awaited('a') && queue.is_empty() && queue.iter().next().is_none());
     }
 }
