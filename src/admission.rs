@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    budget::{Budgets, Dimension, LaneId, Refusal, Reservation, Spent, WaitsFor, demand::Asked},
+    budget::{Budgets, Dimension, LaneId, Reception, Refusal, Reservation, Spent, WaitsFor, demand::Asked},
     config::Config,
     queue::{self, WaitQueue},
     time::Mono,
@@ -62,10 +62,14 @@ impl<C: Copy> Admission<C> {
     /// Lets a request wait for room, which may be there already: see [`Self::admit`].
     pub fn enqueue(&mut self, lane: QueueLane, deadline: Mono, waiter: Waiter<C>) -> Ticket {
         let ticket = self.queue.push(lane, deadline, waiter);
-        if self.queue.is_head(ticket) {
-            self.refused.remove(&lane);
-        }
+        self.look_again_at_head(ticket);
         ticket
+    }
+
+    /// Lets a request that was admitted before wait again, in the place that it had.
+    pub fn enqueue_again(&mut self, ticket: Ticket, waiter: Waiter<C>) {
+        self.queue.put_back(ticket, waiter);
+        self.look_again_at_head(ticket);
     }
 
     /// Takes a request out of the queue, because its client left or its time is up. Says what it
@@ -132,6 +136,12 @@ impl<C: Copy> Admission<C> {
         self.budgets.refund(reservation, now);
     }
 
+    /// Says how the upstream received a request.
+    pub fn received(&mut self, reservation: &mut Reservation, reception: Reception) {
+        self.refused.remove(&reservation.lane);
+        self.budgets.received(reservation, reception);
+    }
+
     /// Takes one limit from a response's headers.
     pub fn learn(&mut self, lane: LaneId, dimension: Dimension, value: u64, now: Mono) {
         self.refused.remove(&Some(lane));
@@ -164,6 +174,13 @@ impl<C: Copy> Admission<C> {
     /// How long the one that waits longest has waited.
     pub fn oldest_wait(&self, now: Mono) -> Option<Duration> {
         self.queue.iter().map(|waiter| now.since(waiter.since)).max()
+    }
+
+    /// What a lane was refused counts for whoever was first in it: a new first one is asked for itself.
+    fn look_again_at_head(&mut self, ticket: Ticket) {
+        if self.queue.is_head(ticket) {
+            self.refused.remove(&ticket.lane);
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::time::Wall;
 /// lose a day, never stretch one beyond this.
 const DAY_MAX: Duration = Duration::from_secs(50 * 3600);
 
+/// The names of the months in HTTP, three letters each.
+const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
 /// The local date and time of a zone.
 pub fn local_time(timezone: &Tz, at: Wall) -> OffsetDateTime {
     let nanos = i128::from(at.as_unix_millis()) * 1_000_000;
@@ -47,6 +50,28 @@ pub fn parse_date(text: &str) -> Option<Date> {
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
     let month = Month::try_from(month.parse::<u8>().ok()?).ok()?;
     Date::from_calendar_date(year.parse().ok()?, month, day.parse().ok()?).ok()
+}
+
+/// A moment as HTTP writes it: the preferred form and the two obsolete ones, which a recipient still
+/// has to read (RFC 9110, section 5.6.7).
+pub fn parse_http_date(text: &str) -> Option<Wall> {
+    let parts: Vec<&str> = text.split([' ', ',', '-']).filter(|part| !part.is_empty()).collect();
+    let (day, month, year, clock) = match parts[..] {
+        [_, day, month, year, clock, "GMT"] => (day, month, year, clock),
+        [_, month, day, clock, year] => (day, month, year, clock),
+        _ => return None,
+    };
+    let number: i32 = year.parse().ok()?;
+    // Two digits are of RFC 850, and no server that speaks of the last century is left.
+    let year = if year.len() == 2 { 2_000 + number } else { number };
+    let month = MONTHS.find(month).filter(|at| month.len() == 3 && at % 3 == 0)? / 3 + 1;
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let mut clock = clock.splitn(3, ':').map(|part| part.parse::<u8>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let date = Date::from_calendar_date(year, month, day.parse().ok()?).ok()?;
+    // A leap second is counted into the next minute by nobody; the last whole second does.
+    let time = date.with_hms(hour, minute, second.min(59)).ok()?;
+    Some(Wall::from_unix_millis(time.assume_utc().unix_timestamp() * 1_000))
 }
 
 /// A moment as RFC 3339 writes it, with the zone's offset: `2026-05-22T00:00:00.000+10:00`.

@@ -17,6 +17,7 @@ use crate::{
     event::{ConnId, Output, Timer},
     ledger::{Ledger, Notice, Restored},
     queue::wheel::{TimerKey, Wheel},
+    retry::Jitter,
     stats::Stats,
     time::{Mono, Now},
 };
@@ -49,12 +50,15 @@ pub struct Context {
     is_save_set: bool,
     saved_at: Option<Mono>,
     is_stats_line_set: bool,
+    is_draining: bool,
     next_conn: u64,
     seed: u64,
+    jitter: Jitter,
 }
 
 impl Context {
-    /// Full budgets, an empty day, and nothing to do. `seed` keys the hash of credentials.
+    /// Full budgets, an empty day, and nothing to do. `seed` keys the hash of credentials and sets the
+    /// jitter.
     pub fn new(config: Config, seed: u64, now: Now) -> Self {
         Self {
             admission: Admission::new(&config),
@@ -67,8 +71,10 @@ impl Context {
             is_save_set: false,
             saved_at: None,
             is_stats_line_set: false,
+            is_draining: false,
             next_conn: 0,
             seed,
+            jitter: Jitter::new(seed),
             config,
         }
     }
@@ -127,6 +133,22 @@ impl Context {
         hasher.finish()
     }
 
+    /// A random span below a second.
+    pub fn jitter(&mut self) -> Duration {
+        self.jitter.draw()
+    }
+
+    /// Whether the proxy is being stopped, and sends nothing more to the upstream.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// From now on nothing more is sent to the upstream. The timer says when to cut what goes on.
+    pub fn begin_draining(&mut self, now: Mono) {
+        self.is_draining = true;
+        self.wheel.insert(now + self.config.drain, Timer::DrainEnd);
+    }
+
     // Timers.
 
     /// Sets a timer.
@@ -146,7 +168,7 @@ impl Context {
             Timer::Admission => self.admission_alarm = None,
             Timer::Save => self.is_save_set = false,
             Timer::StatsLine => self.is_stats_line_set = false,
-            Timer::Session(_) => {}
+            Timer::Session(_) | Timer::DrainEnd => {}
         }
         Some(timer)
     }

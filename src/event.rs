@@ -64,4 +64,6 @@ pub enum Timer {
     Save,
     /// The line of statistics is due.
     StatsLine,
+    /// What is still under way when the proxy is stopped has had its time.
+    DrainEnd,
 }

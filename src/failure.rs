@@ -5,6 +5,29 @@
 
 use std::fmt;
 
+/// How far a request had come when something went wrong: what users need to know before they look for
+/// it in Fireworks' dashboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Fireworks has seen nothing of it.
+    NeverReached,
+    /// It was sent, in part or whole, and nothing came back.
+    MayHaveReached,
+    /// Fireworks had begun to answer.
+    Acknowledged,
+}
+
+impl Reach {
+    /// The side as logs, pages and error bodies name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NeverReached => "never_reached",
+            Self::MayHaveReached => "may_have_reached",
+            Self::Acknowledged => "acknowledged",
+        }
+    }
+}
+
 /// A failure of one exchange with the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -49,6 +72,21 @@ impl Failure {
 }
 
 impl FailureClass {
+    /// All of them, in the order in which a request can meet them.
+    pub const ALL: [Self; 11] = [
+        Self::Dns,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::TlsCertificate,
+        Self::TlsOther,
+        Self::WriteTimeout,
+        Self::ClosedBeforeHead,
+        Self::HeadTimeout,
+        Self::BadHead,
+        Self::CutInStream,
+        Self::IdleInStream,
+    ];
+
     /// The class as logs, pages and error bodies name it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,12 +104,17 @@ impl FailureClass {
         }
     }
 
-    /// Whether the upstream may have seen the request.
-    pub const fn may_have_reached_upstream(self) -> bool {
-        !matches!(
-            self,
-            Self::Dns | Self::ConnectRefused | Self::ConnectTimeout | Self::TlsCertificate | Self::TlsOther
-        )
+    /// How far the request had come.
+    pub const fn reach(self) -> Reach {
+        match self {
+            Self::Dns
+            | Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::TlsCertificate
+            | Self::TlsOther => Reach::NeverReached,
+            Self::WriteTimeout | Self::ClosedBeforeHead | Self::HeadTimeout => Reach::MayHaveReached,
+            Self::BadHead | Self::CutInStream | Self::IdleInStream => Reach::Acknowledged,
+        }
     }
 
     /// The status that the client gets, where it has not had one: 504 for time, 502 for the rest.
@@ -101,10 +144,10 @@ impl FailureClass {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = if self.class.may_have_reached_upstream() {
-            "the request may have reached Fireworks"
-        } else {
-            "the request never reached Fireworks"
+        let side = match self.class.reach() {
+            Reach::NeverReached => "the request never reached Fireworks",
+            Reach::MayHaveReached => "the request may have reached Fireworks",
+            Reach::Acknowledged => "Fireworks had begun to answer",
         };
         write!(formatter, "{} ({}; {side})", self.class.explanation(), self.detail)
     }

@@ -52,6 +52,8 @@ pub mod admission;
 pub mod budget;
 pub mod queue;
 
+pub mod retry;
+
 pub mod outbox;
 pub mod relay;
 pub mod usage;

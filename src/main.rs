@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use fireworks_proxy::{
     config::{Config, Host, Raw},
     net::{Server, StartError, logger},
+    proxy::Stopped,
 };
 use log::{error, info, warn};
 
@@ -25,9 +26,9 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_CODE_CANNOT_START)
         }
         Ok(mut server) => match server.run() {
-            Ok(()) => {
+            Ok(stopped) => {
                 info!("Fireworks proxy stopped");
-                ExitCode::SUCCESS
+                if stopped == Stopped::Clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => {
                 error!("the event loop failed: {error}");

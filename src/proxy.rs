@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use log::Level;
+
 use crate::{
     config::Config,
     context::Context,
@@ -26,12 +28,23 @@ pub const SESSIONS_MAX: usize = 16_384;
 pub struct Proxy {
     sessions: BTreeMap<ConnId, Session>,
     ctx: Context,
+    stopped: Option<Stopped>,
+}
+
+/// How the proxy came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything under way was finished first.
+    Clean,
+    /// So many connections were cut within a request or an answer.
+    Cut(usize),
 }
 
 impl Proxy {
-    /// A proxy that has seen nothing. `seed` keys the hash under which credentials are told apart.
+    /// A proxy that has seen nothing. `seed` keys the hash under which credentials are told apart, and
+    /// sets the jitter of retries.
     pub fn new(config: Config, seed: u64, now: Now) -> Self {
-        Self { sessions: BTreeMap::new(), ctx: Context::new(config, seed, now) }
+        Self { sessions: BTreeMap::new(), ctx: Context::new(config, seed, now), stopped: None }
     }
 
     /// Takes up the day's count from the state file that an earlier run has saved, if there is one.
@@ -67,6 +80,7 @@ impl Proxy {
         }
         self.forget_if_closed(client);
         self.admit(now);
+        self.stop_if_drained(now);
     }
 
     /// Does everything whose time has come.
@@ -86,14 +100,39 @@ impl Proxy {
                 Timer::Admission => {}
                 Timer::Save => self.ctx.save_day(now.mono),
                 Timer::StatsLine => status::stats_line(&mut self.ctx, now),
+                Timer::DrainEnd => self.stop(now),
             }
         }
         self.admit(now);
+        self.stop_if_drained(now);
     }
 
-    /// The shell is about to stop: saves the day.
+    /// The proxy is to stop. Asked once, it sends nothing more to the upstream, refuses who waits, and
+    /// lets answers under way end for as long as the setting says; asked again, it stops now. The shell
+    /// accepts no clients any more, and goes on until [`Self::stopped`].
     pub fn handle_shutdown(&mut self, now: Now) {
-        self.ctx.save_day(now.mono);
+        if self.ctx.is_draining() {
+            return self.stop(now);
+        }
+        self.ctx.begin_draining(now.mono);
+        let waiting = self.ctx.admission.waiting();
+        for client in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.sessions.get_mut(&client).expect("a key of the map").drain(&mut self.ctx, now);
+        }
+        let line = format!(
+            "stopping: {} requests in flight may end within {} s, {waiting} waiting ones get 503; once more \
+             stops at once",
+            self.ctx.stats.in_flight,
+            self.ctx.config.drain.as_secs_f64()
+        );
+        self.ctx.log(Level::Info, line);
+        self.stop_if_drained(now);
+    }
+
+    /// How the proxy stopped; `None` while it runs. There is nothing more to do then but to drain
+    /// [`Self::poll_output`].
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.stopped
     }
 
     /// The state file could not be written.
@@ -135,6 +174,28 @@ impl Proxy {
         if self.sessions.get(&client).is_some_and(Session::is_closed) {
             self.sessions.remove(&client);
         }
+    }
+
+    fn stop_if_drained(&mut self, now: Now) {
+        if self.ctx.is_draining() && !self.sessions.values().any(Session::is_busy) {
+            self.stop(now);
+        }
+    }
+
+    /// Ends every connection, and saves the day with what the cut answers had reported.
+    fn stop(&mut self, now: Now) {
+        if self.stopped.is_some() {
+            return;
+        }
+        let mut cut = 0;
+        for mut session in std::mem::take(&mut self.sessions).into_values() {
+            cut += usize::from(session.stop(&mut self.ctx, now));
+        }
+        if cut > 0 {
+            self.ctx.log(Level::Warn, format!("{cut} connections were cut within a request or an answer"));
+        }
+        self.ctx.save_day(now.mono);
+        self.stopped = Some(if cut == 0 { Stopped::Clean } else { Stopped::Cut(cut) });
     }
 
     /// Sends every waiting request on its way that there is room for.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
-    failure::{Failure, FailureClass},
+    budget::WaitsFor,
+    failure::{Failure, FailureClass, Reach},
     http::{HttpError, write::Answer},
     route::Dialect,
 };
@@ -33,8 +34,8 @@ pub enum Rejection {
     QueueTimeout {
         /// How long it waited.
         waited: Duration,
-        /// The budget it waited for.
-        waited_for: &'static str,
+        /// What it waited for.
+        waited_for: WaitsFor,
         /// When there may be room, from now.
         room_in: Option<Duration>,
     },
@@ -47,6 +48,8 @@ pub enum Rejection {
         /// The local time at which the next day begins.
         resets_at: String,
     },
+    /// The proxy is being stopped.
+    Draining,
     /// The upstream could not be reached, or failed before it answered.
     Upstream {
         /// The upstream's base URL.
@@ -64,6 +67,7 @@ impl Rejection {
             Self::ClientTooSlow => 408,
             Self::PageMethod => 405,
             Self::QueueTimeout { .. } | Self::DailyLimit { .. } => 429,
+            Self::Draining => 503,
             Self::Upstream { failure, .. } => failure.class.status(),
         }
     }
@@ -74,26 +78,42 @@ impl Rejection {
             Self::BadRequest(_) | Self::PageMethod => "bad_request",
             Self::ClientTooSlow => "client_timeout",
             Self::QueueTimeout { .. } => "queue_timeout",
-            Self::DailyLimit { .. } => "daily_token_limit",
+            Self::DailyLimit { .. } => "daily_limit",
+            Self::Draining => "draining",
             Self::Upstream { failure, .. } => failure.class.name(),
+        }
+    }
+
+    /// How far the request had come.
+    pub fn reach(&self) -> Reach {
+        match self {
+            Self::Upstream { failure, .. } => failure.class.reach(),
+            _ => Reach::NeverReached,
         }
     }
 
     /// The answer for the client.
     pub fn answer(&self, dialect: Dialect) -> Answer {
         let message = format!("fireworks-proxy: {}", self.message());
+        let (code, reach) = (self.code(), self.reach().name());
         let body = match dialect {
             Dialect::Anthropic => json!({
                 "type": "error",
-                "error": {"type": self.anthropic_type(), "message": message, "code": self.code()},
+                "error": {
+                    "type": self.anthropic_type(), "message": message, "code": code, "upstream": reach,
+                },
             }),
             Dialect::OpenAi => json!({
-                "error": {"message": message, "type": self.openai_type(), "param": null, "code": self.code()},
+                "error": {
+                    "message": message, "type": self.openai_type(), "param": null, "code": code,
+                    "upstream": reach,
+                },
             }),
         };
         let answer = Answer::json(self.status(), &body);
         match self {
             Self::QueueTimeout { room_in, .. } => answer.with("Retry-After", retry_after(*room_in)),
+            Self::Draining => answer.with("Retry-After", retry_after(None)),
             // Official SDKs obey this, and no short wait would help.
             Self::DailyLimit { .. } => answer.with("x-should-retry", "false"),
             Self::PageMethod => answer.with("Allow", "GET, HEAD"),
@@ -107,11 +127,17 @@ impl Rejection {
             Self::BadRequest(error) => error.to_string(),
             Self::ClientTooSlow => "the request did not arrive in time".to_owned(),
             Self::PageMethod => "this page answers GET and HEAD only".to_owned(),
-            Self::QueueTimeout { waited, waited_for, .. } => format!(
-                "waited {:.1} s for room in the {waited_for} budget and found none; try again, run fewer \
-                 agents, or raise FIREWORKS_PROXY_MAX_WAIT",
+            Self::QueueTimeout { waited, waited_for: WaitsFor::Pace, .. } => format!(
+                "waited {:.1} s behind requests that Fireworks refused; try again, or run fewer agents",
                 waited.as_secs_f64()
             ),
+            Self::QueueTimeout { waited, waited_for, .. } => format!(
+                "waited {:.1} s for room in the {} budget and found none; try again, run fewer agents, or \
+                 raise FIREWORKS_PROXY_MAX_WAIT",
+                waited.as_secs_f64(),
+                waited_for.name()
+            ),
+            Self::Draining => "the proxy is being stopped and takes no new requests; try again".to_owned(),
             Self::DailyLimit { used, limit, resets_at } => format!(
                 "the daily token limit is reached ({used} of {limit}); it resets at {resets_at}, or raise \
                  FIREWORKS_PROXY_DAILY_TOKEN_LIMIT and restart"
@@ -126,6 +152,7 @@ impl Rejection {
             Self::BadRequest(_) | Self::PageMethod => "invalid_request_error",
             Self::ClientTooSlow => "timeout_error",
             Self::QueueTimeout { .. } | Self::DailyLimit { .. } => "rate_limit_error",
+            Self::Draining => "overloaded_error",
             Self::Upstream { failure, .. } if is_timeout(failure) => "timeout_error",
             Self::Upstream { .. } => "api_error",
         }
@@ -138,6 +165,7 @@ impl Rejection {
             Self::QueueTimeout { .. } => "rate_limit_error",
             // Kimi Code gives up at once on it, instead of ten retries.
             Self::DailyLimit { .. } => "insufficient_quota",
+            Self::Draining => "api_error",
             Self::Upstream { failure, .. } if is_timeout(failure) => "timeout",
             Self::Upstream { .. } => "api_error",
         }
@@ -151,7 +179,8 @@ fn is_timeout(failure: &Failure) -> bool {
     )
 }
 
-fn retry_after(room_in: Option<Duration>) -> String {
+/// The value of `retry-after` for a wait.
+pub fn retry_after(room_in: Option<Duration>) -> String {
     let seconds = room_in.unwrap_or(RETRY_AFTER_DEFAULT).as_millis().div_ceil(1_000);
     let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
     seconds.clamp(*RETRY_AFTER_SECONDS.start(), *RETRY_AFTER_SECONDS.end()).to_string()
@@ -160,6 +189,7 @@ fn retry_after(room_in: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Dimension;
 
     fn body(rejection: &Rejection, dialect: Dialect) -> serde_json::Value {
         serde_json::from_slice(&rejection.answer(dialect).body).expect("JSON")
@@ -174,7 +204,7 @@ mod tests {
     fn each_dialect_has_its_envelope() {
         let timeout = Rejection::QueueTimeout {
             waited: Duration::from_millis(120_040),
-            waited_for: "generated",
+            waited_for: WaitsFor::Tokens(Dimension::Generated),
             room_in: Some(Duration::from_millis(7_001)),
         };
         let anthropic = body(&timeout, Dialect::Anthropic);
@@ -219,10 +249,15 @@ mod tests {
         };
         let dns = rejected(FailureClass::Dns);
         assert_eq!((dns.status(), dns.code()), (502, "dns"));
+        assert_eq!(body(&dns, Dialect::OpenAi)["error"]["upstream"], "never_reached");
         assert!(dns.message().ends_with("(why; the request never reached Fireworks)"), "{}", dns.message());
         let slow = rejected(FailureClass::HeadTimeout);
         assert_eq!(slow.status(), 504);
-        assert_eq!(body(&slow, Dialect::Anthropic)["error"]["type"], "timeout_error");
+        let error = &body(&slow, Dialect::Anthropic)["error"];
+        assert_eq!(
+            (&error["type"], &error["upstream"]),
+            (&"timeout_error".into(), &"may_have_reached".into())
+        );
         assert!(slow.message().contains("may have reached Fireworks"));
         let large = Rejection::BadRequest(HttpError::BodyTooLarge);
         assert_eq!(

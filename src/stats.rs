@@ -1,8 +1,14 @@
 //! Counters of what has happened, as plain data for the pages and the log.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
-use crate::time::{Mono, Wall};
+use crate::{
+    failure::Reach,
+    time::{Mono, Wall},
+};
 
 /// How many of the latest waits the percentiles are taken over.
 const WAITS_MAX: usize = 1_000;
@@ -23,14 +29,21 @@ pub struct Stats {
     pub client_gone: u64,
     /// Requests that failed on the way to or from the upstream.
     pub failed: u64,
+    /// Times that a request was tried again.
+    pub retries: u64,
     /// Answers of the upstream with status 429.
     pub upstream_429: u64,
+    /// Answers of the upstream with status 503.
+    pub upstream_503: u64,
     /// Requests at the upstream, from admission to the end of the answer.
     pub in_flight: u64,
     /// When the upstream last answered with a status below 400.
     pub last_success: Option<Wall>,
     /// The last failure of the upstream, or to reach it.
     pub last_error: Option<(Wall, String)>,
+    /// Everything that went wrong, also where a retry mended it, by how far the request had come and by
+    /// class.
+    failures: BTreeMap<(Reach, &'static str), u64>,
     /// The latest waits, oldest first.
     waits: VecDeque<Duration>,
     /// Admissions within the last minute, by second.
@@ -61,11 +74,22 @@ impl Stats {
     /// Counts the status of an answer of the upstream.
     pub fn answered(&mut self, status: u16, now: Wall) {
         self.upstream_429 += u64::from(status == 429);
+        self.upstream_503 += u64::from(status == 503);
         if status < 400 {
             self.last_success = Some(now);
         } else {
             self.last_error = Some((now, format!("the upstream answered {status}")));
         }
+    }
+
+    /// Counts something that went wrong.
+    pub fn count_failure(&mut self, reach: Reach, class: &'static str) {
+        *self.failures.entry((reach, class)).or_default() += 1;
+    }
+
+    /// How often that went wrong.
+    pub fn failures(&self, reach: Reach, class: &'static str) -> u64 {
+        self.failures.get(&(reach, class)).copied().unwrap_or_default()
     }
 
     /// Keeps the latest failure for the pages.

@@ -74,6 +74,11 @@ impl Wall {
     pub const fn as_unix_millis(self) -> i64 {
         self.0
     }
+
+    /// The span from `earlier` to this point; zero when `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(if self.0 > earlier.0 { self.0.abs_diff(earlier.0) } else { 0 })
+    }
 }
 
 impl Add<Duration> for Wall {

@@ -183,7 +183,7 @@ fn assert_daily_limit(response: &Response, used: u64, limit: u64, resets_at: &st
     assert_eq!(response.header("x-should-retry"), Some("false"));
     assert_eq!(response.header("retry-after"), None);
     let error = response.json()["error"].clone();
-    assert_eq!(error["code"], "daily_token_limit");
+    assert_eq!(error["code"], "daily_limit");
     let message = error["message"].as_str().expect("a message");
     assert!(message.contains(&format!("{used} of {limit}")) && message.contains(resets_at), "{message}");
     error

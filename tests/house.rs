@@ -15,8 +15,8 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 21] = [
-    ("main", &["net"]),
+const EDGES: [(&str, &[&str]); 22] = [
+    ("main", &["net", "proxy"]),
     ("net", &["proxy", "event", "failure", "ledger"]),
     ("proxy", &["session", "context", "event", "ledger", "status"]),
     (
@@ -33,15 +33,17 @@ const EDGES: [(&str, &[&str]); 21] = [
             "queue",
             "rejection",
             "relay",
+            "retry",
             "route",
             "status",
         ],
     ),
-    ("context", &["admission", "event", "ledger", "queue", "stats"]),
-    ("status", &["budget", "context", "http"]),
+    ("context", &["admission", "event", "ledger", "queue", "retry", "stats"]),
+    ("status", &["budget", "context", "failure", "http", "stats"]),
     ("admission", &["budget", "queue"]),
     ("relay", &["http", "outbox", "usage"]),
-    ("rejection", &["failure", "http", "route"]),
+    ("rejection", &["budget", "failure", "http", "route"]),
+    ("retry", &["failure", "http"]),
     ("inspect", &["http", "json"]),
     ("usage", &["json"]),
     ("event", &["failure"]),
@@ -52,7 +54,7 @@ const EDGES: [(&str, &[&str]); 21] = [
     ("queue", &[]),
     ("outbox", &[]),
     ("ledger", &[]),
-    ("stats", &[]),
+    ("stats", &["failure"]),
     ("failure", &[]),
 ];
 

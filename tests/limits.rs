@@ -369,7 +369,8 @@ fn a_429_of_the_upstream_passes_through_and_costs_nothing() {
     let fake = FakeFireworks::start_default();
     let proxy = ProxyUnderTest::start(&fake, &[]);
     for path in [CHAT, MESSAGES] {
-        let refused = [("x-fake-status", "429"), ("x-fake-retry-after", "17")];
+        // Each has a lane of its own, since a refusal closes its lane.
+        let refused = [("x-fake-status", "429"), ("x-fake-retry-after", "17"), ("X-Api-Key", path)];
         let response = proxy.post(path, &refused, BODY);
         assert_eq!((response.status(), response.header("retry-after")), (429, Some("17")));
         let message = response.json()["error"]["message"].clone();
@@ -397,7 +398,8 @@ fn a_429_of_the_upstream_teaches_its_limits_too() {
     let generated = budget(&proxy, "generated");
     assert_eq!((&generated["learned"], &generated["effective"]), (&json!(36_000), &json!(28_800)));
     assert_eq!(generated["used_60s"], 40_000, "the refused one cost nothing");
-    let response = proxy.post(CHAT, &[("x-stainless-timeout", "0.5")], BODY);
+    // It waits for longer than the refusal closes the lane.
+    let response = proxy.post(CHAT, &[("x-stainless-timeout", "8")], BODY);
     assert_queue_timeout(&response, CHAT, "generated");
     assert_eq!(fake.statistics().refused_total(), 1, "the fourth one is not sent on");
 }

@@ -6,6 +6,7 @@ mod support;
 use std::{collections::BTreeSet, iter::successors, time::Duration};
 
 use fireworks_proxy::{
+    budget::WaitsFor,
     config::SETTINGS,
     failure::{Failure, FailureClass},
     http::HttpError,
@@ -77,7 +78,7 @@ fn the_fields_of_the_pages_are_documented_and_no_others() {
         collect_fields(&page, "", &mut real);
         let documented = rows(part).map(|row| row[0].to_owned()).filter(|name| is_field(name));
         assert_eq!(documented.collect::<BTreeSet<_>>(), real, "{heading}: {page:#}");
-        for name in real.iter().filter_map(|path| path.rsplit('.').next()) {
+        for name in real.iter().filter_map(|path| path.rsplit('.').next()).filter(|name| *name != "*") {
             assert!(part.contains(&format!("\"{name}\":")), "{name} in the sample of {heading}");
         }
     }
@@ -101,11 +102,33 @@ fn collect_fields(value: &Value, path: &str, fields: &mut BTreeSet<String>) {
             let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
             for (name, member) in members {
                 fields.insert(below(name));
-                let is_budget = path.ends_with(".budgets");
-                collect_fields(member, &below(if is_budget { "*" } else { name }), fields);
+                // The three budgets are alike, and so are the classes of failures: each is a code.
+                let is_alike = path.ends_with(".budgets") || path == "failures";
+                if path == "failures.*" {
+                    fields.remove(&below(name));
+                    fields.insert(below("*"));
+                    continue;
+                }
+                collect_fields(member, &below(if is_alike { "*" } else { name }), fields);
             }
         }
         _ => {}
+    }
+}
+
+#[test]
+fn every_class_of_failure_is_a_documented_code_in_the_sample_too() {
+    let proxy = ProxyUnderTest::start(&FakeFireworks::start_default(), &[]);
+    let usage = proxy.usage();
+    let sides = usage["failures"].as_object().expect("sides").values();
+    let classes = sides.flat_map(|side| side.as_object().expect("classes").keys());
+    let codes: BTreeSet<&str> = rows(section("Errors")).filter_map(|row| row.get(1).copied()).collect();
+    for class in classes {
+        assert!(
+            codes.contains(class.as_str()) || ["client_gone", "stopped"].contains(&class.as_str()),
+            "{class}"
+        );
+        assert!(section("Pages").contains(&format!("\"{class}\":")), "{class} in the sample");
     }
 }
 
@@ -147,12 +170,13 @@ fn next_rejection(rejection: &Rejection) -> Option<Rejection> {
         },
         Rejection::ClientTooSlow => Rejection::PageMethod,
         Rejection::PageMethod => {
-            Rejection::QueueTimeout { waited: Duration::ZERO, waited_for: "generated", room_in: None }
+            Rejection::QueueTimeout { waited: Duration::ZERO, waited_for: WaitsFor::Requests, room_in: None }
         }
         Rejection::QueueTimeout { .. } => {
             Rejection::DailyLimit { used: 0, limit: 0, resets_at: String::new() }
         }
-        Rejection::DailyLimit { .. } | Rejection::Upstream { .. } => return None,
+        Rejection::DailyLimit { .. } => Rejection::Draining,
+        Rejection::Draining | Rejection::Upstream { .. } => return None,
     })
 }
 

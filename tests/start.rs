@@ -80,6 +80,16 @@ const NOT_MEANT: &[(&str, &str, &str)] = &[
     ("MAX_WAIT", "0", "above 0"),
     ("MAX_WAIT", "-5", "above 0"),
     ("MAX_WAIT", "2 minutes", "a number of seconds"),
+    ("MAX_HOLD", "0", "above 0"),
+    ("MAX_RETRIES", "-1", "0 to 100"),
+    ("MAX_RETRIES", "2.5", "a whole number"),
+    ("CONNECT_TIMEOUT", "0", "above 0"),
+    ("WRITE_TIMEOUT", "-1", "above 0"),
+    ("READ_TIMEOUT", "half an hour", "a number of seconds"),
+    ("CLIENT_HEAD_TIMEOUT", "0", "above 0"),
+    ("CLIENT_BODY_TIMEOUT", "0", "above 0"),
+    ("CLIENT_IDLE_TIMEOUT", "86401", "at most 86400"),
+    ("DRAIN", "-1", "from 0 to 86400"),
     ("MAX_BODY_MIB", "0", "1 to 1024"),
     ("MAX_BODY_MIB", "1.5", "1 to 1024"),
     ("PROMPT_TPM_LIMIT", "0", "from 1 to"),
@@ -309,7 +319,8 @@ fn send_secrets(proxy: &Binary) {
 #[test]
 fn no_credential_and_no_text_of_a_body_is_ever_logged_shown_or_kept() {
     let fake = FakeFireworks::start_default();
-    let proxy = Binary::start(&fake, &[("LOG", "trace"), ("DAILY_TOKEN_LIMIT", "100000")]);
+    let proxy =
+        Binary::start(&fake, &[("LOG", "trace"), ("DAILY_TOKEN_LIMIT", "100000"), ("MAX_RETRIES", "0")]);
     send_secrets(&proxy);
     // The last two are refused: one by the day's limit, one by the queue.
     proxy.post(CHAT, &[("x-fake-prompt-tokens", "100000")], r#"{"model":"m"}"#);
@@ -317,7 +328,7 @@ fn no_credential_and_no_text_of_a_body_is_ever_logged_shown_or_kept() {
     let spent =
         proxy.post(CHAT, &[("Authorization", "Bearer fwSECRETkey")], r#"{"user":"u","x":"promptSECRET"}"#);
     assert_eq!(spent.status(), 429);
-    proxy.wait_for_line(&["daily_token_limit"]);
+    proxy.wait_for_line(&["daily_limit"]);
     let seen = fake.requests();
     let reached = |secret: &str| {
         seen.iter().any(|request| {
@@ -344,7 +355,7 @@ fn no_credential_and_no_text_of_a_body_is_ever_logged_shown_or_kept() {
 #[test]
 fn each_finished_request_has_one_line_with_all_there_is_to_know() {
     let fake = FakeFireworks::start_default();
-    let proxy = Binary::start(&fake, &[]);
+    let proxy = Binary::start(&fake, &[("MAX_RETRIES", "0")]);
     let tokens = [
         ("x-fake-prompt-tokens", "1200"),
         ("x-fake-cached-tokens", "1024"),

@@ -1,6 +1,12 @@
 //! One lane: the three token budgets of one model under one credential.
 
-use super::{Dimension, Refusal, Tokens, WaitsFor, demand::Estimator, learned::LiveLimit, window::Window};
+use super::{
+    Dimension, Refusal, Tokens, WaitsFor,
+    demand::Estimator,
+    learned::LiveLimit,
+    pace::{Era, Pace},
+    window::Window,
+};
 use crate::{
     config::{TokenLimits, share_of},
     time::Mono,
@@ -17,6 +23,8 @@ pub struct Lane {
     pub estimator: Estimator,
     /// Requests between admission and settlement.
     pub in_flight: usize,
+    /// How fast it may start requests.
+    pub(super) pace: Pace,
     books: [Book; 3],
     safety_ratio: f64,
     last_used: Mono,
@@ -64,18 +72,21 @@ impl Lane {
             credential,
             estimator: Estimator::default(),
             in_flight: 0,
+            pace: Pace::default(),
             books: [book(limits.prompt), book(limits.uncached_prompt), book(limits.generated)],
             safety_ratio,
             last_used: now,
         }
     }
 
-    /// Whether all three budgets have room for `demand`. If not, the one that has to be waited for
-    /// longest.
+    /// Whether a request may start: as to the pace, and then as to the room for `demand` in all three
+    /// budgets. If there is none, the budget is named that has to be waited for longest.
     ///
     /// # Errors
     /// What to wait for, and when it is worth asking again.
     pub(super) fn check(&mut self, demand: &Tokens, now: Mono) -> Result<(), Refusal> {
+        let slowed = |until| Refusal { waits_for: WaitsFor::Pace, until: Some(until) };
+        self.pace.check(now).map_err(slowed)?;
         let safety_ratio = self.safety_ratio;
         let mut refusals = Dimension::ALL.into_iter().filter_map(|dimension| {
             let book = &mut self.books[dimension as usize];
@@ -91,12 +102,13 @@ impl Lane {
         Err(refusals.fold(first, |longest, other| if is_longer(&other, &longest) { other } else { longest }))
     }
 
-    pub(super) fn reserve(&mut self, demand: &Tokens, now: Mono) {
+    pub(super) fn reserve(&mut self, demand: &Tokens, now: Mono) -> Era {
         for dimension in Dimension::ALL {
             self.books[dimension as usize].reserved += demand.get(dimension);
         }
         self.in_flight += 1;
         self.last_used = now;
+        self.pace.start(now)
     }
 
     /// Counts the prompt from the moment the request is sent, as Fireworks does at admission.

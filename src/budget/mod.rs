@@ -11,6 +11,7 @@ mod bucket;
 pub mod demand;
 mod lane;
 mod learned;
+mod pace;
 mod window;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use std::collections::BTreeMap;
 pub use bucket::RequestBucket;
 use demand::Asked;
 pub use lane::{Balance, Lane};
+use pace::Era;
+pub use pace::Reception;
 
 use crate::{
     config::{Config, TokenLimits},
@@ -81,6 +84,8 @@ impl Tokens {
 pub enum WaitsFor {
     /// The request bucket.
     Requests,
+    /// Its lane's pace, which the upstream has slowed by refusing.
+    Pace,
     /// A token budget of its lane.
     Tokens(Dimension),
 }
@@ -90,6 +95,7 @@ impl WaitsFor {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
+            Self::Pace => "pace",
             Self::Tokens(dimension) => dimension.name(),
         }
     }
@@ -118,6 +124,8 @@ pub struct Reservation {
     asked: Asked,
     held: Tokens,
     sent_at: Option<Mono>,
+    /// When it was started in terms of its lane's pace, until it is known how it was received.
+    era: Option<Era>,
 }
 
 impl Reservation {
@@ -203,10 +211,8 @@ impl Budgets {
         let refused = |until| Refusal { waits_for: WaitsFor::Requests, until: Some(until) };
         self.bucket.check(now).map_err(refused)?;
         self.bucket.take(now);
-        if let Some(lane) = lane {
-            lane.reserve(&held, now);
-        }
-        Ok(Reservation { lane: id, asked, held, sent_at: None })
+        let era = lane.map(|lane| lane.reserve(&held, now));
+        Ok(Reservation { lane: id, asked, held, sent_at: None, era })
     }
 
     /// Says that the last byte of the request was sent: its prompt counts from here.
@@ -219,10 +225,17 @@ impl Budgets {
         }
     }
 
+    /// Says how the upstream received the request. What it says first counts.
+    pub fn received(&mut self, reservation: &mut Reservation, reception: Reception) {
+        if let (Some(lane), Some(era)) = (self.lane_mut(reservation.lane), reservation.era.take()) {
+            lane.pace.received(era, reception);
+        }
+    }
+
     /// Ends a reservation with what was really used.
-    #[expect(clippy::needless_pass_by_value, reason = "taking it is what makes a reservation end once")]
-    pub fn settle(&mut self, reservation: Reservation, spent: Spent, now: Mono) {
-        let Reservation { lane, asked, held, sent_at } = reservation;
+    pub fn settle(&mut self, mut reservation: Reservation, spent: Spent, now: Mono) {
+        self.received(&mut reservation, Reception::Unknown);
+        let Reservation { lane, asked, held, sent_at, .. } = reservation;
         if let Some(lane) = self.lane_mut(lane) {
             lane.settle(&held, sent_at, &spent.tokens, now);
             if spent.is_reported {

@@ -5,6 +5,7 @@
 //! variable, its value and what is accepted. Reads no environment: `main` hands the variables in.
 
 mod settings;
+mod timeouts;
 mod upstream;
 
 use std::{
@@ -19,6 +20,7 @@ use log::LevelFilter;
 use time_tz::Tz;
 
 pub use settings::{PREFIX, SETTINGS, Setting, nearest_name};
+pub use timeouts::Timeouts;
 pub use upstream::Upstream;
 
 /// The settings as they were written, by name. Only names that are known and set are in it.
@@ -162,6 +164,14 @@ pub struct Config {
     pub ca_file: Option<std::path::PathBuf>,
     /// The longest wait in the queue.
     pub max_wait: Duration,
+    /// The longest time until an answer begins, from when the request was read whole.
+    pub max_hold: Duration,
+    /// How often a request is tried again.
+    pub retries_max: u32,
+    /// The longest steps of clients and of the upstream.
+    pub timeouts: Timeouts,
+    /// How long answers under way may go on when the proxy is stopped.
+    pub drain: Duration,
     /// The largest request body, in bytes.
     pub body_bytes_max: usize,
     /// The token limits of each lane, before the safety ratio.
@@ -190,6 +200,8 @@ const TOKENS_MAX: u64 = 1_000_000_000_000_000;
 const REQUESTS_PER_SECOND: std::ops::RangeInclusive<f64> = 0.001..=1_000.0;
 /// A day: a longer wait is a wish, not a queue.
 const WAIT_SECONDS_MAX: f64 = 86_400.0;
+/// More would outlast every hold: the back-off doubles.
+const RETRIES_MAX: u32 = 100;
 /// The largest body that may be allowed: it is held in memory while its request waits.
 const BODY_MIB_MAX: usize = 1_024;
 /// Beyond these the guess of a prompt would be no guess.
@@ -219,6 +231,14 @@ impl Config {
                 .filter(|path| !path.is_empty())
                 .map(Into::into),
             max_wait: parse_seconds(raw, "FIREWORKS_PROXY_MAX_WAIT")?,
+            max_hold: parse_seconds(raw, "FIREWORKS_PROXY_MAX_HOLD")?,
+            retries_max: raw.parse(
+                "FIREWORKS_PROXY_MAX_RETRIES",
+                "a whole number from 0 to 100",
+                |retries| *retries <= RETRIES_MAX,
+            )?,
+            timeouts: Timeouts::from_raw(raw)?,
+            drain: parse_drain(raw)?,
             body_bytes_max: parse_mebibytes(raw, "FIREWORKS_PROXY_MAX_BODY_MIB")?,
             limits: parse_limits(raw)?,
             safety_ratio: ratio("FIREWORKS_PROXY_TPM_SAFETY_RATIO")?,
@@ -324,6 +344,15 @@ fn parse_seconds(raw: &Raw, name: &'static str) -> Result<Duration, ConfigError>
     Ok(Duration::from_secs_f64(seconds))
 }
 
+/// Unlike the others, none at all has a meaning.
+fn parse_drain(raw: &Raw) -> Result<Duration, ConfigError> {
+    let accepted = "a number of seconds from 0 to 86400";
+    let seconds = raw.parse("FIREWORKS_PROXY_DRAIN", accepted, |seconds| {
+        *seconds >= 0.0 && *seconds <= WAIT_SECONDS_MAX
+    })?;
+    Ok(Duration::from_secs_f64(seconds))
+}
+
 fn parse_mebibytes(raw: &Raw, name: &'static str) -> Result<usize, ConfigError> {
     let mebibytes: usize =
         raw.parse(name, "a whole number from 1 to 1024", |size| (1..=BODY_MIB_MAX).contains(size))?;
@@ -381,6 +410,7 @@ mod tests {
         assert_eq!((config.port, &config.host), (8787, &Host::Localhost));
         assert_eq!(config.upstream.to_string(), "https://api.fireworks.ai/inference");
         assert_eq!((config.max_wait, config.body_bytes_max), (Duration::from_secs(120), 64 << 20));
+        assert_eq!((config.max_hold, config.retries_max), (Duration::from_secs(240), 5));
         assert_eq!(config.limits.generated, TokenLimit { tokens_per_minute: 36_000, is_ceiling: false });
         assert_eq!(config.daily_limit_tokens, Some(200_000_000));
         assert_eq!(config.log_level, LevelFilter::Info);
@@ -401,6 +431,11 @@ mod tests {
             ("HOST", &["example.com", "1.2.3"]),
             ("UPSTREAM", &["http://api.fireworks.ai", "api.fireworks.ai"]),
             ("MAX_WAIT", &["0", "-3", "86401", "soon"]),
+            ("MAX_HOLD", &["0", "nan"]),
+            ("MAX_RETRIES", &["-1", "101", "2.5"]),
+            ("READ_TIMEOUT", &["0", "-1", "86401"]),
+            ("CLIENT_IDLE_TIMEOUT", &["never"]),
+            ("DRAIN", &["-1", "86401"]),
             ("MAX_BODY_MIB", &["0", "1025", "1.5"]),
             ("PROMPT_TPM_LIMIT", &["0", "-1", "1e6", "99999999999999999999"]),
             ("UNCACHED_PROMPT_TPM_LIMIT", &["0"]),

@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting, in the order of the README's table.
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 27] = [
     Setting {
         name: "FIREWORKS_PROXY_RPS",
         default: "20",
@@ -48,6 +48,51 @@ pub const SETTINGS: [Setting; 18] = [
         name: "FIREWORKS_PROXY_MAX_WAIT",
         default: "120",
         meaning: "most seconds a request waits in the queue",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_MAX_HOLD",
+        default: "240",
+        meaning: "most seconds until an answer begins, waiting and retries together",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_MAX_RETRIES",
+        default: "5",
+        meaning: "how often a request that the upstream refused or lost is tried again; 0 means never",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_CONNECT_TIMEOUT",
+        default: "10",
+        meaning: "seconds for name look-up, TCP and TLS together",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_WRITE_TIMEOUT",
+        default: "30",
+        meaning: "seconds in which the upstream takes nothing of a request",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_READ_TIMEOUT",
+        default: "1800",
+        meaning: "seconds in which the upstream sends nothing of an answer",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_CLIENT_HEAD_TIMEOUT",
+        default: "30",
+        meaning: "seconds for a client to send a request's head",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_CLIENT_BODY_TIMEOUT",
+        default: "60",
+        meaning: "seconds in which a client sends nothing of a body, or takes nothing of an answer",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_CLIENT_IDLE_TIMEOUT",
+        default: "300",
+        meaning: "seconds that a client's connection stays open between requests",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_DRAIN",
+        default: "30",
+        meaning: "most seconds for answers under way to end when the proxy is stopped",
     },
     Setting { name: "FIREWORKS_PROXY_MAX_BODY_MIB", default: "64", meaning: "largest request body, in MiB" },
     Setting {

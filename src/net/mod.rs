@@ -25,7 +25,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -37,7 +37,7 @@ use crate::{
     config::Config,
     event::{ConnId, Input, Output},
     failure::{Failure, FailureClass},
-    proxy::Proxy,
+    proxy::{Proxy, Stopped},
     time::{Mono, Now},
 };
 
@@ -74,13 +74,13 @@ const FIRST_CONN_TOKEN: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Stopper {
     waker: Arc<Waker>,
-    is_stopped: Arc<AtomicBool>,
+    stops_asked: Arc<AtomicUsize>,
 }
 
 impl Stopper {
-    /// Asks the server to save the day and return.
+    /// Asks the server to end what is under way, save the day and return; asked again, to do so at once.
     pub fn stop(&self) {
-        self.is_stopped.store(true, Ordering::Release);
+        self.stops_asked.fetch_add(1, Ordering::AcqRel);
         // If waking fails, the server has ended already.
         let _ = self.waker.wake();
     }
@@ -90,7 +90,9 @@ impl Stopper {
 pub struct Server {
     poll: Poll,
     waker: Arc<Waker>,
-    is_stopped: Arc<AtomicBool>,
+    /// How often somebody has asked to stop, and how many of those times have been heeded.
+    stops_asked: Arc<AtomicUsize>,
+    stops_heeded: usize,
     listeners: Vec<Listener>,
     /// When accepting may go on after the system has refused.
     accept_pause: Option<Mono>,
@@ -132,7 +134,8 @@ impl Server {
         Ok(Self {
             poll,
             waker,
-            is_stopped: Arc::default(),
+            stops_asked: Arc::default(),
+            stops_heeded: 0,
             listeners,
             accept_pause: None,
             is_accept_failing: false,
@@ -156,22 +159,23 @@ impl Server {
 
     /// A handle that ends [`Self::run`].
     pub fn stopper(&self) -> Stopper {
-        Stopper { waker: Arc::clone(&self.waker), is_stopped: Arc::clone(&self.is_stopped) }
+        Stopper { waker: Arc::clone(&self.waker), stops_asked: Arc::clone(&self.stops_asked) }
     }
 
-    /// Serves until it is stopped.
+    /// Serves until it is stopped, and says how that went.
     ///
     /// # Errors
     /// The system can no longer tell about events, which leaves nothing to do but to end.
-    pub fn run(&mut self) -> io::Result<()> {
+    pub fn run(&mut self) -> io::Result<Stopped> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         self.do_outputs(self.clock.now());
-        while !self.is_stopped.load(Ordering::Acquire) {
+        loop {
             match self.poll.poll(&mut events, self.time_to_wait()) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
             let now = self.clock.now();
+            self.heed_stops(now);
             events.iter().for_each(|event| self.note(event));
             self.take_addresses(now);
             self.try_next_addresses(now);
@@ -181,11 +185,21 @@ impl Server {
             }
             self.proxy.handle_timeout(now);
             self.do_outputs(now);
+            if let Some(stopped) = self.proxy.stopped() {
+                return Ok(stopped);
+            }
         }
-        let now = self.clock.now();
-        self.proxy.handle_shutdown(now);
-        self.do_outputs(now);
-        Ok(())
+    }
+
+    /// Passes on that somebody asked to stop. The listening sockets are closed at the first time, so that
+    /// another proxy can have the port while this one ends what is under way.
+    fn heed_stops(&mut self, now: Now) {
+        while self.stops_heeded < self.stops_asked.load(Ordering::Acquire) {
+            self.stops_heeded += 1;
+            self.listeners.clear();
+            self.proxy.handle_shutdown(now);
+            self.do_outputs(now);
+        }
     }
 
     /// Until the core's next timer, and not at all while something can run.

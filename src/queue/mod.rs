@@ -20,7 +20,7 @@ pub struct WaitQueue<L, W> {
 /// A request's place in its lane: by deadline, then in the order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// When the wait ends without success.
+    /// When the wait was to end without success as the request first came. Only its order counts.
     pub deadline: Mono,
     sequence: u64,
 }
@@ -45,9 +45,15 @@ impl<L: Ord + Copy, W> WaitQueue<L, W> {
     pub fn push(&mut self, lane: L, deadline: Mono, waiter: W) -> Ticket<L> {
         let place = Place { deadline, sequence: self.next_sequence };
         self.next_sequence += 1;
+        let ticket = Ticket { lane, place };
+        self.put_back(ticket, waiter);
+        ticket
+    }
+
+    /// Lets a request that was taken out wait again, in the place that it had.
+    pub fn put_back(&mut self, ticket: Ticket<L>, waiter: W) {
         self.len += 1;
-        self.lanes.entry(lane).or_default().insert(place, waiter);
-        Ticket { lane, place }
+        self.lanes.entry(ticket.lane).or_default().insert(ticket.place, waiter);
     }
 
     /// Takes a request out; `None` when it is not there any more.
@@ -123,6 +129,16 @@ mod tests {
         assert_eq!(heads(&queue), ["a20 first", "b90"]);
         assert_eq!(queue.remove(first), Some("a20 first"));
         assert_eq!((heads(&queue), queue.len()), (vec!["a20 second", "b90"], 3));
+    }
+
+    #[test]
+    fn a_request_that_comes_back_has_its_old_place() {
+        let mut queue = WaitQueue::default();
+        let first = queue.push('a', at(10), "first");
+        queue.push('a', at(10), "second");
+        assert_eq!(queue.remove(first), Some("first"));
+        queue.put_back(first, "first again");
+        assert_eq!((heads(&queue), queue.len_of('a')), (vec!["first again"], 2));
     }
 
     #[test]

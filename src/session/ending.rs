@@ -2,34 +2,29 @@
 
 use log::Level;
 
-use super::{FLUSH_TIMEOUT, Next, Phase, Session, exchange::Ending, job::Job};
+use super::{
+    Next, Phase, Session,
+    exchange::{Ending, Response},
+    job::Job,
+};
 use crate::{
-    budget::WaitsFor,
     context::Context,
-    failure::Failure,
+    failure::{Failure, Reach},
     http::{head::RequestHead, write::Answer},
     rejection::Rejection,
+    relay::Relay,
     route::Dialect,
     status::{self, AccessRecord},
     time::Now,
 };
 
-impl Session {
-    /// The wait has lasted as long as it may.
-    pub(super) fn wait_is_over(&mut self, ctx: &mut Context, now: Now) {
-        let Phase::Queued(mut job, ticket) = std::mem::replace(&mut self.phase, Phase::Closed) else {
-            unreachable!("only a queued request waits");
-        };
-        let refusal = ctx.admission.leave(ticket);
-        job.waited = now.mono.since(job.queued_at);
-        let rejection = Rejection::QueueTimeout {
-            waited: job.waited,
-            waited_for: refusal.map_or(WaitsFor::Requests, |refusal| refusal.waits_for).name(),
-            room_in: refusal.and_then(|refusal| refusal.until).map(|until| until.since(now.mono)),
-        };
-        self.reject_job(&rejection, &job, ctx, now);
-    }
+/// What is logged and counted of a request whose client left before its answer was whole.
+const CLIENT_GONE: &str = "client_gone";
 
+/// What is logged and counted of a request whose answer is cut because the proxy stops.
+const STOPPED: &str = "stopped";
+
+impl Session {
     /// Ends the exchange: settles, counts, logs, and decides what the client gets.
     pub(super) fn end_exchange(&mut self, ending: Ending, ctx: &mut Context, now: Now) {
         let Phase::Exchange(exchange) = std::mem::replace(&mut self.phase, Phase::Closed) else {
@@ -37,40 +32,69 @@ impl Session {
         };
         ctx.close(exchange.conn);
         ctx.stats.left_upstream();
-        let (job, relay, spent) = exchange.finish(&ending, ctx, now);
-        let report = relay.as_ref().map(|relay| relay.meter.report()).unwrap_or_default();
-        if job.lane.is_some() {
-            let reported_prompt = report.prompt().map_or(0, |(prompt, _)| prompt);
-            ctx.count_tokens(reported_prompt, report.generated().unwrap_or(0), now);
+        let reach = exchange.reach();
+        let (job, response, spent) = exchange.finish(&ending, ctx, now);
+        match (ending, response) {
+            (Ending::Failed(failure), Response::None) => {
+                note_failure(&failure, ctx, now);
+                self.exchange_was_lost(job, failure, ctx, now);
+            }
+            (Ending::Held, Response::Held(held)) => self.answer_is_held(job, *held, ctx, now),
+            (ending, response) => {
+                let relay = match response {
+                    Response::Relayed(relay) => Some(relay),
+                    Response::None | Response::Held(_) => None,
+                };
+                count_report(&job, relay.as_deref(), ctx, now);
+                let tokens = job.lane.is_some().then_some(spent.tokens);
+                let status = relay.as_ref().map(|relay| relay.status);
+                let record = AccessRecord { status, tokens, ..record_of(&job, now) };
+                let keeps_alive = relay.is_some_and(|relay| relay.keeps_alive);
+                self.end_response(&ending, keeps_alive, (record, reach), ctx, now);
+            }
         }
-        let tokens = job.lane.is_some().then_some(spent.tokens);
-        let status = relay.as_ref().map(|relay| relay.status);
-        let record = AccessRecord { status, tokens, ..record_of(&job, now) };
-        match (ending, relay) {
-            (Ending::Complete, relay) => {
+    }
+
+    /// Counts and logs how a request ended at the upstream, and sees to what its client still gets.
+    fn end_response(
+        &mut self,
+        ending: &Ending,
+        keeps_alive: bool,
+        (record, reach): (AccessRecord<'_>, Reach),
+        ctx: &mut Context,
+        now: Now,
+    ) {
+        let outcome = match ending {
+            Ending::Complete => {
                 ctx.stats.finished += 1;
                 ctx.log(Level::Info, status::access_line(&record));
-                let keeps_alive = relay.is_some_and(|relay| relay.keeps_alive);
-                self.flush(if keeps_alive { Next::Head } else { Next::Linger }, ctx, now);
+                return self.after_relay(keeps_alive, ctx, now);
             }
-            (Ending::ClientLeft, _) => {
+            Ending::ClientLeft | Ending::Held => {
                 ctx.stats.client_gone += 1;
-                let record = AccessRecord { outcome: Some("client_gone"), ..record };
-                ctx.log(Level::Info, status::access_line(&record));
+                ctx.stats.count_failure(reach, CLIENT_GONE);
+                CLIENT_GONE
             }
-            (Ending::Failed(failure), Some(_)) => {
+            Ending::Stopped => {
                 ctx.stats.failed += 1;
-                note_failure(&failure, ctx, now);
-                let record = AccessRecord { outcome: Some(failure.class.name()), ..record };
-                ctx.log(Level::Warn, status::access_line(&record));
+                ctx.stats.count_failure(reach, STOPPED);
+                STOPPED
+            }
+            Ending::Failed(failure) => {
+                ctx.stats.failed += 1;
+                note_failure(failure, ctx, now);
                 self.flush(Next::Close, ctx, now);
+                failure.class.name()
             }
-            (Ending::Failed(failure), None) => {
-                note_failure(&failure, ctx, now);
-                let upstream = ctx.config.upstream.to_string();
-                self.reject_job(&Rejection::Upstream { upstream, failure }, &job, ctx, now);
-            }
-        }
+        };
+        let level = if outcome == CLIENT_GONE { Level::Info } else { Level::Warn };
+        let record = AccessRecord { outcome: Some((outcome, reach)), ..record };
+        ctx.log(level, status::access_line(&record));
+    }
+
+    /// A response was passed on whole.
+    pub(super) fn after_relay(&mut self, keeps_alive: bool, ctx: &mut Context, now: Now) {
+        self.flush(if keeps_alive { Next::Head } else { Next::Linger }, ctx, now);
     }
 
     /// Answers a request that was read whole with a refusal.
@@ -81,12 +105,18 @@ impl Session {
         }
         let record = AccessRecord {
             status: Some(rejection.status()),
-            outcome: Some(rejection.code()),
+            outcome: Some((rejection.code(), rejection.reach())),
             ..record_of(job, now)
         };
         ctx.log(Level::Warn, status::access_line(&record));
-        let next = if job.head.keeps_alive() { Next::Head } else { Next::Linger };
-        self.answer(&rejection.answer(job.forward.dialect), &job.head, next, ctx, now);
+        if !matches!(rejection, Rejection::Upstream { .. }) {
+            ctx.stats.count_failure(rejection.reach(), rejection.code());
+        }
+        let goes_on = job.head.keeps_alive() && !ctx.is_draining();
+        let next = if goes_on { Next::Head } else { Next::Linger };
+        let answer = rejection.answer(job.forward.dialect);
+        let answer = answer.with("x-fireworks-proxy-retries", job.retries.to_string());
+        self.answer(&answer, &job.head, next, ctx, now);
     }
 
     /// Answers what is not a request that could be read, after which the connection is of no use.
@@ -98,6 +128,7 @@ impl Session {
         now: Now,
     ) {
         ctx.stats.refused += 1;
+        ctx.stats.count_failure(rejection.reach(), rejection.code());
         let line = format!("refused a request with {}: {}", rejection.status(), rejection.message());
         ctx.log(Level::Warn, line);
         let answer = rejection.answer(dialect.unwrap_or(Dialect::OpenAi));
@@ -119,7 +150,7 @@ impl Session {
 
     fn flush(&mut self, next: Next, ctx: &mut Context, now: Now) {
         self.phase = Phase::Flush(next);
-        self.set_deadline(now.mono + FLUSH_TIMEOUT, ctx);
+        self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx);
         ctx.run(self.id);
     }
 }
@@ -133,7 +164,27 @@ pub(super) fn daily_limit(ctx: &Context) -> Rejection {
     }
 }
 
+/// The client of a request that is not at the upstream has left.
+pub(super) fn client_gone(job: &mut Job, ctx: &mut Context, now: Now) {
+    job.waited += now.mono.since(job.held_since);
+    let reach = if job.retries > 0 { Reach::MayHaveReached } else { Reach::NeverReached };
+    ctx.stats.client_gone += 1;
+    ctx.stats.count_failure(reach, CLIENT_GONE);
+    let record = AccessRecord { outcome: Some((CLIENT_GONE, reach)), ..record_of(job, now) };
+    ctx.log(Level::Info, status::access_line(&record));
+}
+
+/// Counts for the day what a response reported.
+fn count_report(job: &Job, relay: Option<&Relay>, ctx: &mut Context, now: Now) {
+    if job.lane.is_some() {
+        let report = relay.map(|relay| relay.meter.report()).unwrap_or_default();
+        let prompt = report.prompt().map_or(0, |(prompt, _)| prompt);
+        ctx.count_tokens(prompt, report.generated().unwrap_or(0), now);
+    }
+}
+
 fn note_failure(failure: &Failure, ctx: &mut Context, now: Now) {
+    ctx.stats.count_failure(failure.class.reach(), failure.class.name());
     ctx.stats.upstream_failed(format!("{}: {failure}", failure.class.name()), now.wall);
     let upstream = ctx.config.upstream.to_string();
     ctx.log(Level::Warn, format!("{upstream}: {failure}"));
@@ -150,6 +201,7 @@ pub(super) fn record_of(job: &Job, now: Now) -> AccessRecord<'_> {
         took: now.mono.since(job.arrived),
         status: None,
         tokens: None,
+        retries: job.retries,
         outcome: None,
     }
 }

@@ -2,37 +2,37 @@
 //!
 //! ```text
 //! Connecting ──connected──► Head ──response head──► Body ──end──► finished
-//!     │                      │                        │
-//!     └──────────────────────┴────────failed──────────┴──► finished
+//!     │                      │ └──to be tried again──► Held ─end─┤
+//!     └──────────────────────┴────────failed──────────┴──────────┘
 //! ```
 //!
 //! The request is written from `Head` on; an answer may begin before the request is sent whole.
 
 use std::time::Duration;
 
-use super::job::Job;
+use super::{
+    job::Job,
+    retrying::{self, HeldAnswer},
+};
 use crate::{
-    budget::{Dimension, Reservation, Spent, Tokens, demand::guess_tokens},
+    budget::{Dimension, Reception, Reservation, Spent, Tokens, demand::guess_tokens},
+    config::Timeouts,
     context::Context,
     event::ConnId,
-    failure::{Failure, FailureClass},
+    failure::{Failure, FailureClass, Reach},
     http::{
         head::{self, HeadSearch, ResponseHead},
         write,
     },
     outbox::Outbox,
+    rejection,
     relay::Relay,
-    time::Now,
+    retry::{self, Verdict},
+    time::{Mono, Now},
 };
 
-/// Name look-up, TCP and TLS together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Sending the request, without progress.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The response, without a byte.
-const READ_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// The body of an answer that is not passed on, without a byte. It is there to be kept, not waited for.
+const HELD_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much of a response is held for a client that does not read: eight TLS records' worth, which
 /// keeps a fast client busy and a slow one from filling our memory.
@@ -45,7 +45,7 @@ const GENERATED_CHARS_PER_TOKEN: f64 = 4.0;
 /// A request that was admitted.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    pub(super) job: Job,
+    pub(super) job: Box<Job>,
     /// The upstream connection, which serves this request and no other.
     pub(super) conn: ConnId,
     reservation: Reservation,
@@ -62,6 +62,7 @@ enum Stage {
     Connecting,
     Head { inbox: Vec<u8>, search: HeadSearch },
     Body(Box<Relay>),
+    Held(Box<HeldAnswer>),
 }
 
 /// How far a response has come.
@@ -71,6 +72,19 @@ pub(super) enum Progress {
     More,
     /// It has been passed on whole.
     Whole,
+    /// It is not passed on: the request is to be tried again.
+    Held,
+}
+
+/// What an exchange leaves of the response.
+#[derive(Debug)]
+pub(super) enum Response {
+    /// There was none.
+    None,
+    /// It was passed on, whole or not.
+    Relayed(Box<Relay>),
+    /// It is held back.
+    Held(Box<HeldAnswer>),
 }
 
 /// How an exchange ended.
@@ -78,15 +92,19 @@ pub(super) enum Progress {
 pub(super) enum Ending {
     /// The response was passed on whole.
     Complete,
+    /// It is held back: the request is to be tried again.
+    Held,
     /// The client left before that.
     ClientLeft,
+    /// The proxy was stopped before that.
+    Stopped,
     /// The upstream failed.
     Failed(Failure),
 }
 
 impl Exchange {
     /// Asks for a connection for an admitted request.
-    pub(super) fn begin(client: ConnId, job: Job, reservation: Reservation, ctx: &mut Context) -> Self {
+    pub(super) fn begin(client: ConnId, job: Box<Job>, reservation: Reservation, ctx: &mut Context) -> Self {
         let authority = ctx.config.upstream.authority();
         let request_head =
             write::upstream_request(&job.head, &job.forward.target, &authority, job.body.len());
@@ -126,31 +144,63 @@ impl Exchange {
         }
     }
 
-    /// How long the next step may take from its last progress on.
-    pub(super) fn timeout(&self) -> Duration {
+    /// When the next step has taken too long, if this is its last progress.
+    ///
+    /// Until the head has come, that is also when the request's whole time is over; but for an answer
+    /// that comes whole, whose head comes when everything has been generated, minutes later. To cut that
+    /// off would lose work that its client still waits for.
+    pub(super) fn deadline(&self, timeouts: &Timeouts, now: Mono) -> Mono {
+        let step = now + self.timeout(timeouts);
         match &self.stage {
-            Stage::Connecting => CONNECT_TIMEOUT,
-            Stage::Head { .. } if !self.is_sent() => WRITE_TIMEOUT,
-            Stage::Head { .. } | Stage::Body(_) => READ_TIMEOUT,
+            Stage::Head { .. } if self.is_sent() && !self.job.is_stream => step,
+            Stage::Connecting | Stage::Head { .. } => step.min(self.job.hold_until),
+            Stage::Body(_) | Stage::Held(_) => step,
         }
     }
 
-    /// The failure that a timeout amounts to.
-    pub(super) fn timed_out(&self) -> Failure {
+    /// How long the next step may take from its last progress on.
+    fn timeout(&self, timeouts: &Timeouts) -> Duration {
+        match &self.stage {
+            Stage::Connecting => timeouts.connect,
+            Stage::Head { .. } if !self.is_sent() => timeouts.write,
+            Stage::Head { .. } | Stage::Body(_) => timeouts.read,
+            Stage::Held(_) => HELD_ANSWER_TIMEOUT,
+        }
+    }
+
+    /// What a timeout amounts to.
+    pub(super) fn timed_out(&self, timeouts: &Timeouts, now: Mono) -> Ending {
         let class = match &self.stage {
             Stage::Connecting => FailureClass::ConnectTimeout,
             Stage::Head { .. } if !self.is_sent() => FailureClass::WriteTimeout,
             Stage::Head { .. } => FailureClass::HeadTimeout,
             Stage::Body(_) => FailureClass::IdleInStream,
+            Stage::Held(_) => return Ending::Held,
         };
-        Failure::new(class, format!("no progress for {} s", self.timeout().as_secs()))
+        let detail = if now >= self.job.hold_until && self.relay().is_none() {
+            let held = self.job.hold_until.since(self.job.queued_at);
+            format!("its {:.0} s to begin an answer are over", held.as_secs_f64())
+        } else {
+            format!("no progress for {} s", self.timeout(timeouts).as_secs_f64())
+        };
+        Ending::Failed(Failure::new(class, detail))
+    }
+
+    /// How far the request has come.
+    pub(super) fn reach(&self) -> Reach {
+        match &self.stage {
+            Stage::Connecting => Reach::NeverReached,
+            Stage::Head { .. } if self.sent_bytes == 0 => Reach::NeverReached,
+            Stage::Head { .. } => Reach::MayHaveReached,
+            Stage::Body(_) | Stage::Held(_) => Reach::Acknowledged,
+        }
     }
 
     /// How many bytes of the response there is room for.
     pub(super) fn window(&self, outbox: &Outbox) -> usize {
         match &self.stage {
             Stage::Connecting => 0,
-            Stage::Head { .. } => RELAY_BYTES_MAX,
+            Stage::Head { .. } | Stage::Held(_) => RELAY_BYTES_MAX,
             Stage::Body(_) => RELAY_BYTES_MAX.saturating_sub(outbox.len()),
         }
     }
@@ -175,6 +225,7 @@ impl Exchange {
                 relay.pass(bytes, outbox).map_err(|error| cut(error.to_string()))?;
                 Ok(if relay.is_ended() { Progress::Whole } else { Progress::More })
             }
+            Stage::Held(held) => Ok(if held.receive(bytes) { Progress::Held } else { Progress::More }),
         }
     }
 
@@ -189,35 +240,40 @@ impl Exchange {
                     Err(cut("closed before the end of the body".to_owned()))
                 }
             }
+            Stage::Held(held) => {
+                held.close();
+                Ok(Progress::Held)
+            }
             Stage::Connecting | Stage::Head { .. } => {
                 Err(Failure::new(FailureClass::ClosedBeforeHead, "closed without an answer"))
             }
         }
     }
 
-    /// A failure of the connection, in the terms of how far the exchange had come: what breaks off
-    /// within a body is a cut, however the shell came to know of it.
-    pub(super) fn failed(&self, failure: Failure) -> Failure {
+    /// The connection failed, in the terms of how far the exchange had come: what breaks off within a
+    /// body is a cut, however the shell came to know of it.
+    pub(super) fn broke(&self, failure: Failure) -> Result<Progress, Failure> {
         let class = match &self.stage {
             Stage::Connecting => failure.class,
             Stage::Head { .. } => FailureClass::ClosedBeforeHead,
             Stage::Body(_) => FailureClass::CutInStream,
+            Stage::Held(_) => return Ok(Progress::Held),
         };
-        Failure::new(class, failure.detail)
+        Err(Failure::new(class, failure.detail))
     }
 
     /// The response, if its head has been passed on.
     pub(super) fn relay(&self) -> Option<&Relay> {
         match &self.stage {
             Stage::Body(relay) => Some(relay),
-            Stage::Connecting | Stage::Head { .. } => None,
+            Stage::Connecting | Stage::Head { .. } | Stage::Held(_) => None,
         }
     }
 
-    /// Ends the exchange: settles its reservation and gives back the job, the response if there was
-    /// one, and what was settled.
-    pub(super) fn finish(self, ending: &Ending, ctx: &mut Context, now: Now) -> (Job, Option<Relay>, Spent) {
-        let has_cost = self.is_sent() || self.relay().is_some();
+    /// Ends the exchange: settles its reservation and gives back the job, the response, and what was
+    /// settled.
+    pub(super) fn finish(self, ending: &Ending, ctx: &mut Context, now: Now) -> (Box<Job>, Response, Spent) {
+        let has_cost = self.is_sent() || self.reach() == Reach::Acknowledged;
         let spent = if has_cost { self.spent(ending) } else { Spent::default() };
         let Self { job, reservation, stage, .. } = self;
         if has_cost {
@@ -225,11 +281,12 @@ impl Exchange {
         } else {
             ctx.admission.refund(reservation, now.mono);
         }
-        let relay = match stage {
-            Stage::Body(relay) => Some(*relay),
-            Stage::Connecting | Stage::Head { .. } => None,
+        let response = match stage {
+            Stage::Body(relay) => Response::Relayed(relay),
+            Stage::Held(held) => Response::Held(held),
+            Stage::Connecting | Stage::Head { .. } => Response::None,
         };
-        (job, relay, spent)
+        (job, response, spent)
     }
 
     fn is_sent(&self) -> bool {
@@ -261,22 +318,30 @@ impl Exchange {
                 *inbox = rest;
                 continue;
             }
-            return self.begin_body(&response, &rest, outbox, ctx, now);
+            return self.begin_body(response, &rest, outbox, ctx, now);
         }
     }
 
     fn begin_body(
         &mut self,
-        response: &ResponseHead,
+        response: ResponseHead,
         rest: &[u8],
         outbox: &mut Outbox,
         ctx: &mut Context,
         now: Now,
     ) -> Result<Progress, Failure> {
-        self.learn(response, ctx, now);
-        let wait_ms = self.job.waited.as_millis().to_string();
-        let extra = [("x-fireworks-proxy-wait-ms", wait_ms.as_str())];
-        let mut relay = Relay::begin(&self.job.head, response, &extra, outbox);
+        ctx.stats.answered(response.status, now.wall);
+        let verdict = Verdict::of(response.status);
+        let asked_wait = retry::asked_wait(&response.fields, now.wall);
+        let pause = retry::wait(self.job.retries, asked_wait, ctx.jitter());
+        self.learn(&response, verdict, now.mono + pause, ctx, now);
+        if verdict != Verdict::Final && self.job.may_come_back(now.mono + pause, verdict.was_refused(), ctx) {
+            self.stage = Stage::Held(Box::new(HeldAnswer::new(response, now.mono + pause)));
+            return self.receive(rest, outbox, ctx, now);
+        }
+        let ask_to_wait = (verdict != Verdict::Final && ctx.config.retries_max > 0)
+            .then(|| rejection::retry_after(Some(pause)));
+        let mut relay = retrying::begin_relay(&self.job, &response, ask_to_wait.as_deref(), outbox);
         let count = |name| response.fields.text(name).and_then(|text| text.parse().ok());
         relay.meter.take_headers(count("fireworks-prompt-tokens"), count("fireworks-cached-prompt-tokens"));
         self.stage = Stage::Body(Box::new(relay));
@@ -287,8 +352,24 @@ impl Exchange {
         self.receive(rest, outbox, ctx, now)
     }
 
-    /// Takes the live limits and the upstream's state from the response's head.
-    fn learn(&self, response: &ResponseHead, ctx: &mut Context, now: Now) {
+    /// Tells the budgets how the request was received, and takes the live limits from the response's
+    /// head. An answer that is short of capacity, or broken, says nothing of our limits.
+    fn learn(
+        &mut self,
+        response: &ResponseHead,
+        verdict: Verdict,
+        back_at: Mono,
+        ctx: &mut Context,
+        now: Now,
+    ) {
+        let reception = match verdict {
+            Verdict::Final => Reception::Admitted,
+            Verdict::RateLimited => Reception::RateLimited { until: back_at },
+            Verdict::Overloaded => Reception::Overloaded,
+            Verdict::Broken => Reception::Unknown,
+        };
+        ctx.admission.received(&mut self.reservation, reception);
+        let (Some(lane), Verdict::Final | Verdict::RateLimited) = (self.job.lane, verdict) else { return };
         // One sample for each dimension, also where its limit comes in both spellings.
         let mut samples = [None; Dimension::ALL.len()];
         for (name, value) in response.fields.iter() {
@@ -297,17 +378,19 @@ impl Exchange {
             samples[dimension as usize] = value.or(samples[dimension as usize]);
         }
         for (dimension, sample) in Dimension::ALL.into_iter().zip(samples) {
-            if let (Some(lane), Some(value)) = (self.job.lane, sample) {
+            if let Some(value) = sample {
                 ctx.admission.learn(lane, dimension, value, now.mono);
             }
         }
-        ctx.stats.answered(response.status, now.wall);
     }
 
     /// What the request used, as far as it was reported or seen.
     fn spent(&self, ending: &Ending) -> Spent {
         let held = self.reservation.held();
-        let Stage::Body(relay) = &self.stage else {
+        let Some(relay) = self.relay() else {
+            if matches!(self.stage, Stage::Held(_)) {
+                return Spent::default();
+            }
             // Sent and never answered: the prompt was charged at admission. An answer that comes whole
             // may have been generated by now; of a stream we would have seen the beginning.
             let generated = if self.job.is_stream { 0 } else { held.generated };

@@ -1,7 +1,7 @@
 //! The client's side on the way in: bytes become a head, a head becomes an answer or an upload, and
 //! an upload that is whole goes into the queue.
 
-use super::{CLIENT_BODY_TIMEOUT, CLIENT_HEAD_TIMEOUT, Next, Phase, Session, ending, job::Job, job::Upload};
+use super::{Next, Phase, Session, ending, job::Job, job::Upload};
 use crate::{
     admission::Waiter,
     context::Context,
@@ -23,7 +23,7 @@ impl Session {
             Phase::Body(upload) => match upload.receive(bytes) {
                 Ok(used) => {
                     self.inbox.extend_from_slice(&bytes[used..]);
-                    self.set_deadline(now.mono + CLIENT_BODY_TIMEOUT, ctx);
+                    self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx);
                 }
                 Err(error) => {
                     let dialect = upload.forward.dialect;
@@ -32,11 +32,13 @@ impl Session {
             },
             Phase::Head => {
                 if self.inbox.is_empty() {
-                    self.set_deadline(now.mono + CLIENT_HEAD_TIMEOUT, ctx);
+                    self.set_deadline(now.mono + ctx.config.timeouts.client_head, ctx);
                 }
                 self.inbox.extend_from_slice(bytes);
             }
-            Phase::Queued(..) | Phase::Exchange(_) | Phase::Flush(_) => self.inbox.extend_from_slice(bytes),
+            Phase::Queued(..) | Phase::Paused(_) | Phase::Exchange(_) | Phase::Flush(_) => {
+                self.inbox.extend_from_slice(bytes);
+            }
         }
     }
 
@@ -97,7 +99,7 @@ impl Session {
             Ok(used) => {
                 self.inbox.drain(..used);
                 self.phase = Phase::Body(Box::new(upload));
-                self.set_deadline(now.mono + CLIENT_BODY_TIMEOUT, ctx);
+                self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx);
             }
             Err(error) => self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now),
         }
@@ -111,10 +113,13 @@ impl Session {
         let job = Job::new(*upload, ctx, now.mono);
         ctx.stats.requests += 1;
         ctx.set_stats_line(now.mono);
+        if ctx.is_draining() {
+            return self.reject_job(&Rejection::Draining, &job, ctx, now);
+        }
         if job.lane.is_some() && ctx.is_day_spent(now) {
             return self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
         }
-        let deadline = job.wait_deadline(ctx.config.max_wait);
+        let deadline = job.wait_deadline(now.mono);
         let waiter = Waiter { client: self.id, asked: job.asked, since: now.mono };
         let ticket = ctx.admission.enqueue(job.lane, deadline, waiter);
         self.phase = Phase::Queued(Box::new(job), ticket);

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use super::retrying::HeldAnswer;
 use crate::{
+    admission::Ticket,
     budget::{
         LaneId,
         demand::{Asked, guess_tokens},
     },
+    config::Config,
     context::Context,
+    failure::Failure,
     http::{
         HttpError,
         body::BodyReader,
@@ -101,8 +105,24 @@ pub(super) struct Job {
     pub(super) lane: Option<LaneId>,
     pub(super) arrived: Mono,
     pub(super) queued_at: Mono,
-    /// How long it was queued; the clock stops when it is sent on its way.
+    /// When its time until an answer begins is over: see [`hold_until`].
+    pub(super) hold_until: Mono,
+    /// What is left of the time that it may wait in the queue.
+    pub(super) wait_left: Duration,
+    /// Since when it is in the queue, this time.
+    pub(super) in_queue_since: Mono,
+    /// Since when it is kept from the upstream, by the queue or by a pause.
+    pub(super) held_since: Mono,
+    /// How long it was, all told; the clock stops when it is sent on its way.
     pub(super) waited: Duration,
+    /// How often it was tried again.
+    pub(super) retries: u32,
+    /// Its place in the queue.
+    pub(super) ticket: Option<Ticket>,
+    /// The upstream's last answer, which was not passed on.
+    pub(super) last_answer: Option<Box<HeldAnswer>>,
+    /// The last failure before an answer.
+    pub(super) last_failure: Option<Failure>,
 }
 
 impl Job {
@@ -122,6 +142,8 @@ impl Job {
         }
         Self {
             asked: asked(&inspection, body.len(), ctx.config.chars_per_token),
+            hold_until: hold_until(&head, arrived, now, &ctx.config),
+            wait_left: ctx.config.max_wait,
             head,
             forward,
             body,
@@ -131,19 +153,38 @@ impl Job {
             lane,
             arrived,
             queued_at: now,
+            in_queue_since: now,
+            held_since: now,
             waited: Duration::ZERO,
+            retries: 0,
+            ticket: None,
+            last_answer: None,
+            last_failure: None,
         }
     }
 
-    /// When its wait ends: after `max_wait`, or before the client's own patience does.
-    pub(super) fn wait_deadline(&self, max_wait: Duration) -> Mono {
-        let ours = self.queued_at + max_wait;
-        stated_timeout(&self.head).map_or(ours, |theirs| {
-            // Of a very short limit half is left for the answer.
-            let usable = theirs.saturating_sub(CLIENT_TIMEOUT_MARGIN).max(theirs / 2);
-            ours.min(self.arrived + usable)
-        })
+    /// When its wait in the queue ends, if it begins now.
+    pub(super) fn wait_deadline(&self, now: Mono) -> Mono {
+        (now + self.wait_left).min(self.hold_until)
     }
+
+    /// It leaves the queue for the upstream.
+    pub(super) fn admitted(&mut self, ticket: Ticket, now: Mono) {
+        self.ticket = Some(ticket);
+        self.waited += now.since(self.held_since);
+        self.wait_left = self.wait_left.saturating_sub(now.since(self.in_queue_since));
+    }
+}
+
+/// When the time is over that a request has until its answer begins: `max_hold` after it was read whole,
+/// or before the client's own patience ends.
+fn hold_until(head: &RequestHead, arrived: Mono, now: Mono, config: &Config) -> Mono {
+    let ours = now + config.max_hold;
+    stated_timeout(head).map_or(ours, |theirs| {
+        // Of a very short limit half is left for the answer.
+        let usable = theirs.saturating_sub(CLIENT_TIMEOUT_MARGIN).max(theirs / 2);
+        ours.min(arrived + usable)
+    })
 }
 
 /// The key itself, so that a client that sends it as a bearer token shares its lanes with one that
@@ -183,7 +224,7 @@ fn stated_timeout(head: &RequestHead) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Config, http::head::parse_request, route::Dialect, time::Now};
+    use crate::{http::head::parse_request, route::Dialect, time::Now};
 
     fn upload(fields: &str, body_bytes_max: usize) -> Result<Upload, HttpError> {
         let head = format!("POST /v1/messages HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
@@ -211,16 +252,21 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_ends_before_the_clients_patience() {
-        let deadline =
-            |fields: &str| job(fields, "{}").wait_deadline(Duration::from_secs(120)).as_micros() / 1_000_000;
-        assert_eq!(deadline(""), 121, "from when it was queued");
-        assert_eq!(deadline("x-stainless-read-timeout: 60\r\n"), 55, "from when it arrived");
-        assert_eq!(deadline("x-stainless-timeout: 600.0\r\n"), 121);
-        assert_eq!(deadline("x-stainless-timeout: NOT_GIVEN\r\nx-stainless-read-timeout: 60\r\n"), 55);
-        assert_eq!(deadline("x-stainless-timeout: 8\r\n"), 4);
+    fn the_time_ends_before_the_clients_patience() {
+        let seconds = |at: Mono| at.as_micros() / 1_000_000;
+        let queued = Mono::ZERO + Duration::from_secs(1);
+        let ends = |fields: &str| {
+            let job = job(fields, "{}");
+            (seconds(job.wait_deadline(queued)), seconds(job.hold_until))
+        };
+        assert_eq!(ends(""), (121, 241), "from when it was queued");
+        assert_eq!(ends("x-stainless-read-timeout: 60\r\n"), (55, 55), "from when it arrived");
+        assert_eq!(ends("x-stainless-timeout: 180\r\n"), (121, 175));
+        assert_eq!(ends("x-stainless-timeout: 600.0\r\n"), (121, 241));
+        assert_eq!(ends("x-stainless-timeout: NOT_GIVEN\r\nx-stainless-read-timeout: 60\r\n"), (55, 55));
+        assert_eq!(ends("x-stainless-timeout: 8\r\n"), (4, 4));
         for odd in ["-1", "0", "NaN", "inf", "1e300", "soon"] {
-            assert_eq!(deadline(&format!("x-stainless-timeout: {odd}\r\n")), 121, "{odd}");
+            assert_eq!(ends(&format!("x-stainless-timeout: {odd}\r\n")), (121, 241), "{odd}");
         }
     }
 

@@ -4,10 +4,11 @@
 //!            ┌──────────────── keep-alive ────────────────┐
 //!            ▼                                            │
 //! accept ─► Head ─► Body ─► Queued ─► Exchange ─► Flush ──┼─► Linger ─► Closed
-//!            │        │        │          │         ▲     │               ▲
-//!            │        │        │          │         │     └─ cut short ───┘
-//!            └────────┴────────┴──────────┴─────────┘
-//!                         own answer
+//!            │        │      ▲ │          │         ▲     │               ▲
+//!            │        │      │ │          │         │     └─ cut short ───┘
+//!            └────────┴──────┼─┴──────────┼─────────┘
+//!                            │  own answer│
+//!                            └── Paused ◄─┘ to be tried again
 //! ```
 //!
 //! Each phase holds what it needs and nothing else; the rules that join the two sides are in
@@ -19,10 +20,9 @@ mod ending;
 mod exchange;
 mod intake;
 mod job;
+mod retrying;
 
 use std::time::Duration;
-
-use log::Level;
 
 use crate::{
     admission::Ticket,
@@ -33,25 +33,11 @@ use crate::{
     outbox::Outbox,
     queue::wheel::TimerKey,
     rejection::Rejection,
-    status::{self, AccessRecord},
     time::{Mono, Now},
 };
 
 use exchange::{Ending, Exchange, Progress};
 use job::{Job, Upload};
-
-/// Between requests. Claude Code and OpenCode reuse a connection after 20 s of silence and more, and
-/// closing one early invites the race in which a request meets a closing connection.
-const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// From a head's first byte to its last.
-const CLIENT_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Receiving a body, without progress.
-const CLIENT_BODY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Sending an answer to the client, without progress.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// For the client to end its side after we ended ours. Closing at once could destroy an answer that
 /// the client has not read (RFC 9112, section 9.6).
@@ -86,6 +72,8 @@ enum Phase {
     Queued(Box<Job>, Ticket),
     /// At the upstream.
     Exchange(Box<Exchange>),
+    /// Waiting to be tried again.
+    Paused(Box<Job>),
     /// Sending what is left of an answer.
     Flush(Next),
     /// Our side has ended; bytes of the client's are dropped until it ends its own.
@@ -116,7 +104,7 @@ impl Session {
             search: HeadSearch::default(),
             outbox: Outbox::default(),
             deadline: now.mono,
-            idle_until: now.mono + CLIENT_IDLE_TIMEOUT,
+            idle_until: now.mono + ctx.config.timeouts.client_idle,
             timer: None,
         };
         session.set_deadline(session.idle_until, ctx);
@@ -180,13 +168,14 @@ impl Session {
             }
             Input::Received(bytes) => exchange.receive(bytes, &mut self.outbox, ctx, now),
             Input::Eof => exchange.upstream_ended(&mut self.outbox),
-            Input::Failed(failure) => Err(exchange.failed(failure)),
+            Input::Failed(failure) => exchange.broke(failure),
             Input::Accepted => unreachable!("only clients are accepted"),
         };
-        let timeout = exchange.timeout();
+        let deadline = exchange.deadline(&ctx.config.timeouts, now.mono);
         match outcome {
-            Ok(Progress::More) => self.set_deadline(now.mono + timeout, ctx),
+            Ok(Progress::More) => self.set_deadline(deadline, ctx),
             Ok(Progress::Whole) => self.end_exchange(Ending::Complete, ctx, now),
+            Ok(Progress::Held) => self.end_exchange(Ending::Held, ctx, now),
             Err(failure) => self.end_exchange(Ending::Failed(failure), ctx, now),
         }
         if !self.outbox.is_empty() {
@@ -197,18 +186,18 @@ impl Session {
 
     /// The wait is over: there is room for the request.
     pub fn admitted(&mut self, reservation: Reservation, ctx: &mut Context, now: Now) {
-        let Phase::Queued(mut job, _) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+        let Phase::Queued(mut job, ticket) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             unreachable!("only a queued request is admitted");
         };
-        job.waited = now.mono.since(job.queued_at);
+        job.admitted(ticket, now.mono);
         if job.lane.is_some() && ctx.is_day_spent(now) {
             ctx.admission.refund(reservation, now.mono);
             self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
             return self.advance(ctx, now);
         }
         ctx.stats.admitted(job.waited, now.mono);
-        let exchange = Exchange::begin(self.id, *job, reservation, ctx);
-        self.set_deadline(now.mono + exchange.timeout(), ctx);
+        let exchange = Exchange::begin(self.id, job, reservation, ctx);
+        self.set_deadline(exchange.deadline(&ctx.config.timeouts, now.mono), ctx);
         self.phase = Phase::Exchange(Box::new(exchange));
     }
 
@@ -227,15 +216,48 @@ impl Session {
                 self.reject_and_close(&Rejection::ClientTooSlow, Some(dialect), ctx, now);
             }
             Phase::Queued(..) => self.wait_is_over(ctx, now),
+            Phase::Paused(_) => self.pause_is_over(ctx, now),
             // It is the client that has stopped, if it still has bytes to take.
             Phase::Exchange(_) if !self.outbox.is_empty() => self.client_left(ctx, now),
             Phase::Exchange(exchange) => {
-                let failure = exchange.timed_out();
-                self.end_exchange(Ending::Failed(failure), ctx, now);
+                let ending = exchange.timed_out(&ctx.config.timeouts, now.mono);
+                self.end_exchange(ending, ctx, now);
             }
             Phase::Flush(_) | Phase::Linger | Phase::Closed => self.close(ctx),
         }
         self.advance(ctx, now);
+    }
+
+    /// The proxy is being stopped: who is not at the upstream yet does not get there.
+    pub fn drain(&mut self, ctx: &mut Context, now: Now) {
+        match &self.phase {
+            Phase::Queued(_, ticket) => drop(ctx.admission.leave(*ticket)),
+            Phase::Paused(_) => {}
+            _ => return,
+        }
+        let (Phase::Queued(job, _) | Phase::Paused(job)) = std::mem::replace(&mut self.phase, Phase::Closed)
+        else {
+            unreachable!("it was looked at just now");
+        };
+        self.reject_job(&Rejection::Draining, &job, ctx, now);
+    }
+
+    /// The proxy stops now: what is under way is cut, and settled with what was seen. Whether anything
+    /// was cut.
+    pub fn stop(&mut self, ctx: &mut Context, now: Now) -> bool {
+        let is_cut = self.is_busy() && !matches!(self.phase, Phase::Linger);
+        if matches!(self.phase, Phase::Exchange(_)) {
+            self.end_exchange(Ending::Stopped, ctx, now);
+        }
+        if !self.is_closed() {
+            self.close(ctx);
+        }
+        is_cut
+    }
+
+    /// Whether somebody waits for an answer, or for the rest of one.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.phase, Phase::Head | Phase::Closed)
     }
 
     fn wrote(&mut self, count: usize, ctx: &mut Context, now: Now) {
@@ -244,9 +266,9 @@ impl Session {
             // The client's progress counts as the exchange's: it makes room for more of the response.
             Phase::Exchange(exchange) => {
                 ctx.run(exchange.conn);
-                self.set_deadline(now.mono + exchange.timeout(), ctx);
+                self.set_deadline(exchange.deadline(&ctx.config.timeouts, now.mono), ctx);
             }
-            Phase::Flush(_) => self.set_deadline(now.mono + FLUSH_TIMEOUT, ctx),
+            Phase::Flush(_) => self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx),
             _ => {}
         }
     }
@@ -272,8 +294,8 @@ impl Session {
             Next::Head => {
                 self.phase = Phase::Head;
                 self.inbox.shrink_to_fit();
-                self.idle_until = now.mono + CLIENT_IDLE_TIMEOUT;
-                let head_until = now.mono + CLIENT_HEAD_TIMEOUT;
+                self.idle_until = now.mono + ctx.config.timeouts.client_idle;
+                let head_until = now.mono + ctx.config.timeouts.client_head;
                 self.set_deadline(if self.inbox.is_empty() { self.idle_until } else { head_until }, ctx);
                 // The inbox may have been full, which paused reading.
                 ctx.run(self.id);
@@ -294,10 +316,11 @@ impl Session {
         match &mut self.phase {
             Phase::Queued(job, ticket) => {
                 ctx.admission.leave(*ticket);
-                job.waited = now.mono.since(job.queued_at);
-                ctx.stats.client_gone += 1;
-                let record = AccessRecord { outcome: Some("client_gone"), ..ending::record_of(job, now) };
-                ctx.log(Level::Info, status::access_line(&record));
+                ending::client_gone(job, ctx, now);
+                self.close(ctx);
+            }
+            Phase::Paused(job) => {
+                ending::client_gone(job, ctx, now);
                 self.close(ctx);
             }
             Phase::Exchange(exchange) => {

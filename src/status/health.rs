@@ -13,15 +13,19 @@ use crate::{
 pub fn page(ctx: &Context, now: Now) -> Answer {
     let stats = &ctx.stats;
     let last_error = stats.last_error.as_ref();
-    super::page(&json!({
-        "status": "ok",
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime_seconds": seconds(now.mono.since(Mono::ZERO)),
-        "queue_depth": ctx.admission.waiting(),
-        "oldest_wait_seconds": seconds(ctx.admission.oldest_wait(now.mono).unwrap_or_default()),
-        "in_flight": stats.in_flight,
-        "upstream": ctx.config.upstream.to_string(),
-        "last_upstream_success": stats.last_success.map(|at| moment(ctx, at)),
-        "last_upstream_error": last_error.map(|(at, text)| json!({"at": moment(ctx, *at), "error": text})),
-    }))
+    let (code, health) = if ctx.is_draining() { (503, "draining") } else { (200, "ok") };
+    super::page(
+        code,
+        &json!({
+            "status": health,
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": seconds(now.mono.since(Mono::ZERO)),
+            "queue_depth": ctx.admission.waiting(),
+            "oldest_wait_seconds": seconds(ctx.admission.oldest_wait(now.mono).unwrap_or_default()),
+            "in_flight": stats.in_flight,
+            "upstream": ctx.config.upstream.to_string(),
+            "last_upstream_success": stats.last_success.map(|at| moment(ctx, at)),
+            "last_upstream_error": last_error.map(|(at, text)| json!({"at": moment(ctx, *at), "error": text})),
+        }),
+    )
 }

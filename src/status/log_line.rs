@@ -7,6 +7,7 @@ use log::Level;
 use crate::{
     budget::Tokens,
     context::Context,
+    failure::Reach,
     time::{Mono, Now},
 };
 
@@ -32,8 +33,38 @@ pub struct AccessRecord<'a> {
     pub status: Option<u16>,
     /// What was settled.
     pub tokens: Option<Tokens>,
-    /// How it ended, if not well.
-    pub outcome: Option<&'static str>,
+    /// How often it was tried again.
+    pub retries: u32,
+    /// How it ended, if not well, and how far it had come.
+    pub outcome: Option<(&'static str, Reach)>,
+}
+
+/// One request that is tried again.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryRecord<'a> {
+    /// The request.
+    pub request: AccessRecord<'a>,
+    /// The status or the class of the failure that it met.
+    pub after: &'a str,
+    /// When it is tried again, from now.
+    pub pause: Duration,
+    /// How often a request is tried again at most.
+    pub retries_max: u32,
+}
+
+/// The line for one request that is tried again.
+pub fn retry_line(record: &RetryRecord<'_>) -> String {
+    let RetryRecord { request, after, pause, retries_max } = record;
+    format!(
+        "retry | {} {} after={after} retry={}/{retries_max} in={:.3}s model={} session={} held={:.3}s",
+        shown(request.method),
+        shown(request.path),
+        request.retries,
+        pause.as_secs_f64(),
+        request.model.map_or_else(|| "-".to_owned(), shown),
+        request.agent_session.map_or_else(|| "-".to_owned(), shown),
+        request.took.as_secs_f64(),
+    )
 }
 
 /// The line for one finished request.
@@ -43,12 +74,16 @@ pub fn access_line(record: &AccessRecord<'_>) -> String {
     let mut add = |name: &str, value: &dyn std::fmt::Display| {
         write!(line, " {name}={value}").expect("a String takes every write");
     };
-    if let Some(outcome) = record.outcome {
+    if let Some((outcome, reach)) = record.outcome {
         add("outcome", &outcome);
+        add("upstream", &reach.name());
     }
     add("model", &record.model.map_or_else(|| "-".to_owned(), shown));
     add("session", &record.agent_session.map_or_else(|| "-".to_owned(), shown));
     add("waited", &format_args!("{:.3}s", record.waited.as_secs_f64()));
+    if record.retries > 0 {
+        add("retries", &record.retries);
+    }
     if let Some(tokens) = record.tokens {
         add("prompt", &tokens.prompt);
         add("cached", &tokens.prompt.saturating_sub(tokens.uncached_prompt));
@@ -124,6 +159,7 @@ mod tests {
             took: Duration::from_secs(3),
             status: Some(200),
             tokens: Some(Tokens { prompt: 1_200, uncached_prompt: 176, generated: 42 }),
+            retries: 0,
             outcome: None,
         };
         assert_eq!(
@@ -131,8 +167,12 @@ mod tests {
             "request | POST /v1/messages status=200 model=kimi?2026-01-01?00:00:00,000?INFO?forged session=- \
              waited=1.500s prompt=1200 cached=1024 generated=42 took=3.000s"
         );
-        let gone = AccessRecord { status: None, tokens: None, outcome: Some("client_gone"), ..record };
-        assert!(access_line(&gone).starts_with("request | POST /v1/messages status=- outcome=client_gone "));
+        let outcome = Some(("client_gone", Reach::MayHaveReached));
+        let gone = AccessRecord { status: None, tokens: None, retries: 2, outcome, ..record };
+        let line = access_line(&gone);
+        let begin =
+            "request | POST /v1/messages status=- outcome=client_gone upstream=may_have_reached model=";
+        assert!(line.starts_with(begin) && line.ends_with(" waited=1.500s retries=2 took=3.000s"), "{line}");
         assert_eq!(shown(&"x".repeat(200)).len(), NAME_CHARS_MAX + 3);
     }
 }

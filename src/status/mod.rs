@@ -12,20 +12,23 @@ use serde_json::{Value, json};
 
 use crate::{calendar, context::Context, http::write::Answer, time::Wall};
 
-pub use log_line::{AccessRecord, access_line, stats_line};
+pub use log_line::{AccessRecord, RetryRecord, access_line, retry_line, stats_line};
 
 /// `GET /` and `HEAD /`: a sign of life for clients that probe.
 pub fn root() -> Answer {
-    page(&json!({
-        "service": "fireworks-proxy",
-        "version": env!("CARGO_PKG_VERSION"),
-        "pages": ["/health", "/usage"],
-    }))
+    page(
+        200,
+        &json!({
+            "service": "fireworks-proxy",
+            "version": env!("CARGO_PKG_VERSION"),
+            "pages": ["/health", "/usage"],
+        }),
+    )
 }
 
 /// A page: JSON that no cache keeps.
-fn page(body: &Value) -> Answer {
-    Answer::json(200, body).with("Cache-Control", "no-store")
+fn page(status: u16, body: &Value) -> Answer {
+    Answer::json(status, body).with("Cache-Control", "no-store")
 }
 
 /// A moment in the configured time zone.

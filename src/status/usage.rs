@@ -6,21 +6,42 @@ use super::{moment, seconds};
 use crate::{
     budget::{Balance, Lane, LaneId},
     context::Context,
+    failure::{FailureClass, Reach},
     http::write::Answer,
+    stats::Stats,
     time::{Mono, Now},
 };
+
+/// What can go wrong beside the exchange with the upstream, and how far a request has come by then.
+const OWN_CLASSES: [(Reach, &str); 11] = [
+    (Reach::NeverReached, "bad_request"),
+    (Reach::NeverReached, "client_timeout"),
+    (Reach::NeverReached, "queue_timeout"),
+    (Reach::NeverReached, "daily_limit"),
+    (Reach::NeverReached, "draining"),
+    (Reach::NeverReached, "client_gone"),
+    (Reach::MayHaveReached, "client_gone"),
+    (Reach::Acknowledged, "client_gone"),
+    (Reach::NeverReached, "stopped"),
+    (Reach::MayHaveReached, "stopped"),
+    (Reach::Acknowledged, "stopped"),
+];
 
 /// The page.
 pub fn page(ctx: &mut Context, now: Now) -> Answer {
     ctx.roll_day(now);
     let [p50, p95, p99] = ctx.stats.wait_percentiles().map(seconds);
-    super::page(&json!({
-        "day": day(ctx),
-        "requests": requests(ctx, now.mono),
-        "wait_seconds": {"p50": p50, "p95": p95, "p99": p99},
-        "bucket": bucket(ctx, now.mono),
-        "lanes": lanes(ctx, now.mono),
-    }))
+    super::page(
+        200,
+        &json!({
+            "day": day(ctx),
+            "requests": requests(ctx, now.mono),
+            "failures": failures(&ctx.stats),
+            "wait_seconds": {"p50": p50, "p95": p95, "p99": p99},
+            "bucket": bucket(ctx, now.mono),
+            "lanes": lanes(ctx, now.mono),
+        }),
+    )
 }
 
 fn day(ctx: &Context) -> Value {
@@ -49,10 +70,24 @@ fn requests(ctx: &mut Context, now: Mono) -> Value {
         "refused": stats.refused,
         "client_gone": stats.client_gone,
         "failed": stats.failed,
+        "retries": stats.retries,
         "upstream_429": stats.upstream_429,
+        "upstream_503": stats.upstream_503,
         "queued": ctx.admission.waiting(),
         "in_flight": stats.in_flight,
     })
+}
+
+/// Every class under the side that it was on, those that never happened too.
+fn failures(stats: &Stats) -> Value {
+    let side = |reach: Reach| {
+        let upstream = FailureClass::ALL.into_iter().filter(|class| class.reach() == reach);
+        let own = OWN_CLASSES.iter().filter(|(side, _)| *side == reach).map(|(_, class)| *class);
+        let classes = upstream.map(FailureClass::name).chain(own);
+        classes.map(|class| (class.to_owned(), stats.failures(reach, class).into())).collect()
+    };
+    let sides = [Reach::NeverReached, Reach::MayHaveReached, Reach::Acknowledged];
+    sides.map(|reach| (reach.name().to_owned(), Value::Object(side(reach)))).into_iter().collect()
 }
 
 fn bucket(ctx: &mut Context, now: Mono) -> Value {

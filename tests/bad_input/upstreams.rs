@@ -6,6 +6,8 @@ use std::{
     sync::{Mutex, Once},
 };
 
+use fireworks_proxy::failure::Reach;
+
 use crate::support::{
     certs::CertificateKind,
     client::Response,
@@ -52,11 +54,11 @@ fn logged(text: &str) -> Vec<String> {
 
 /// Asks in every dialect and checks that each is told of the same failure, in its own envelope.
 #[track_caller]
-fn expect_failure(proxy: &ProxyUnderTest, status: u16, code: &str, reached: bool) -> Vec<Response> {
-    let explanation = if reached {
-        "the request may have reached Fireworks"
-    } else {
-        "the request never reached Fireworks"
+fn expect_failure(proxy: &ProxyUnderTest, status: u16, code: &str, reach: Reach) -> Vec<Response> {
+    let explanation = match reach {
+        Reach::NeverReached => "the request never reached Fireworks",
+        Reach::MayHaveReached => "the request may have reached Fireworks",
+        Reach::Acknowledged => "Fireworks had begun to answer",
     };
     let mut client = proxy.connect();
     let mut answers = Vec::new();
@@ -68,7 +70,8 @@ fn expect_failure(proxy: &ProxyUnderTest, status: u16, code: &str, reached: bool
         assert_eq!(error_code(path, &response), code, "{path}");
         assert!(response.text().contains(explanation), "{path}: {}", response.text());
         assert_eq!(response.header("connection"), None, "{path}: our own connection is as good as before");
-        if !reached {
+        assert_eq!(response.json()["error"]["upstream"], reach.name(), "{path}");
+        if reach == Reach::NeverReached {
             assert_eq!(settled(&lane_of(&proxy.usage(), &model)), [0; 3], "{path}: it cost nothing");
         }
         answers.push(response);
@@ -86,7 +89,7 @@ fn an_upstream_name_that_does_not_resolve_is_a_bad_gateway() {
     // RFC 6761, section 6.4: it never will.
     let name = "no-such-host.invalid";
     let proxy = proxy_to(&format!("https://{name}/x"), &[]);
-    for answer in expect_failure(&proxy, 502, "dns", false) {
+    for answer in expect_failure(&proxy, 502, "dns", Reach::NeverReached) {
         assert!(
             answer.text().contains(name) && answer.text().contains("does not resolve"),
             "{}",
@@ -105,7 +108,7 @@ fn an_upstream_that_refuses_the_connection_is_a_bad_gateway() {
     // Nobody listens on the lowest port, and no test can be given it.
     for upstream in ["https://127.0.0.1:1/inference", "https://localhost:1/inference", "http://127.0.0.1:1"] {
         let proxy = proxy_to(upstream, &[]);
-        for answer in expect_failure(&proxy, 502, "connect_refused", false) {
+        for answer in expect_failure(&proxy, 502, "connect_refused", Reach::NeverReached) {
             assert!(answer.text().contains(upstream), "{}", answer.text());
         }
         let lines = logged(&format!("{upstream}: "));
@@ -120,7 +123,7 @@ fn a_certificate_that_is_not_trusted_is_a_bad_gateway() {
     {
         let fake = FakeFireworks::start(FakeOptions { certificate, ..FakeOptions::default() });
         let proxy = ProxyUnderTest::start(&fake, &[]);
-        expect_failure(&proxy, 502, "tls_certificate", false);
+        expect_failure(&proxy, 502, "tls_certificate", Reach::NeverReached);
         assert!(fake.requests().is_empty(), "{certificate:?}");
         let lines = logged(&format!("localhost:{}", fake.port()));
         assert!(lines.iter().any(|line| line.contains("the request never reached Fireworks")), "{lines:#?}");
@@ -131,7 +134,7 @@ fn a_certificate_that_is_not_trusted_is_a_bad_gateway() {
 fn the_built_in_roots_do_not_trust_a_private_authority() {
     let fake = FakeFireworks::start_default();
     let proxy = proxy_to(&fake.base_url(), &[]);
-    expect_failure(&proxy, 502, "tls_certificate", false);
+    expect_failure(&proxy, 502, "tls_certificate", Reach::NeverReached);
     assert!(fake.requests().is_empty());
 }
 
@@ -139,7 +142,7 @@ fn the_built_in_roots_do_not_trust_a_private_authority() {
 fn an_upstream_that_does_not_speak_tls_is_a_bad_gateway() {
     let fake = FakeFireworks::start(FakeOptions { tls: false, ..FakeOptions::default() });
     let proxy = proxy_to(&format!("https://127.0.0.1:{}/inference", fake.port()), &[]);
-    expect_failure(&proxy, 502, "tls_other", false);
+    expect_failure(&proxy, 502, "tls_other", Reach::NeverReached);
     assert!(fake.requests().is_empty());
 }
 
@@ -162,7 +165,7 @@ fn an_answer_that_is_not_http_is_a_bad_gateway() {
         ..FakeOptions::default()
     });
     let proxy = ProxyUnderTest::start(&fake, &[]);
-    expect_failure(&proxy, 502, "bad_head", true);
+    expect_failure(&proxy, 502, "bad_head", Reach::Acknowledged);
     assert_eq!(fake.requests().len(), 4);
 }
 
@@ -173,7 +176,7 @@ fn an_answer_that_closes_before_its_head_is_a_bad_gateway() {
         ..FakeOptions::default()
     });
     let proxy = ProxyUnderTest::start(&fake, &[]);
-    expect_failure(&proxy, 502, "closed_before_head", true);
+    expect_failure(&proxy, 502, "closed_before_head", Reach::MayHaveReached);
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn a_request_that_is_still_queued_when_the_day_is_spent_gets_429() {
     world.client_with(&chat("spends the day", "", BODY));
     let queued = world.client_with(&chat("queued", "", BODY));
     world.answer("spends the day", 2_000, 0);
-    assert_eq!(world.json_of(queued)["error"]["code"], "daily_token_limit");
+    assert_eq!(world.json_of(queued)["error"]["code"], "daily_limit");
     world.assert_settled();
 }
 

@@ -48,7 +48,9 @@ fn errors_of_the_upstream_pass_unmodified() {
                     ("x-fake-body", shape),
                     ("x-fake-retry-after", "Soon!"),
                 ];
-                let (straight, through) = twins.ask("POST", path, &headers, &body_of("m", true));
+                // Each has a lane of its own, since a refusal slows its lane.
+                let body = body_of(&format!("{status} {shape} {path}"), true);
+                let (straight, through) = twins.ask("POST", path, &headers, &body);
                 assert_eq!(through.status(), status);
                 assert_eq!(lasting_lines(&through), lasting_lines(&straight), "{status} {shape} {path}");
                 assert_eq!(through.body.bytes, straight.body.bytes, "{status} {shape} {path}");
@@ -169,7 +171,8 @@ fn several_interim_responses_and_bytes_after_the_end_do_no_harm() {
         let text = String::from_utf8_lossy(&head.raw).into_owned();
         let wait = head.header("x-fireworks-proxy-wait-ms").expect("the wait is stated");
         let expected = format!(
-            "HTTP/1.1 299 Fine, thanks\r\ncontent-LENGTH: 4\r\nx-fireworks-proxy-wait-ms: {wait}\r\n\r\n"
+            "HTTP/1.1 299 Fine, thanks\r\ncontent-LENGTH: 4\r\nx-fireworks-proxy-wait-ms: {wait}\r\n\
+             x-fireworks-proxy-retries: 0\r\n\r\n"
         );
         assert_eq!(text, expected);
         assert_eq!(client.read_body_to_end().expect("whole").text(), "body");

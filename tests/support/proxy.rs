@@ -34,10 +34,12 @@ impl ProxyUnderTest {
         Self::start_with(folder, &all)
     }
 
-    /// A proxy with these settings and no others, but for the port and the state file.
+    /// A proxy with these settings and no others, but for the port and the state file, and but for
+    /// retries: a test that is about them says how many.
     pub fn start_with(folder: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
         let state_file = folder.path().join("daily_usage.json");
-        let mut all = vec![("PORT", "0"), ("USAGE_STATE", state_file.to_str().expect("a UTF-8 path"))];
+        let state_file = state_file.to_str().expect("a UTF-8 path");
+        let mut all = vec![("PORT", "0"), ("USAGE_STATE", state_file), ("MAX_RETRIES", "0")];
         all.extend_from_slice(settings);
         let variables =
             all.iter().map(|(name, value)| (format!("FIREWORKS_PROXY_{name}").into(), value.into()));
@@ -45,7 +47,9 @@ impl ProxyUnderTest {
         let config = Config::from_raw(&raw).expect("settings that are accepted");
         let mut server = Server::bind(config).expect("the proxy starts");
         let (addresses, stopper) = (server.addresses(), server.stopper());
-        let thread = std::thread::spawn(move || server.run().expect("the event loop runs"));
+        let thread = std::thread::spawn(move || {
+            server.run().expect("the event loop runs");
+        });
         Self { addresses, stopper, thread: Some(thread), folder }
     }
 
@@ -96,6 +100,8 @@ impl ProxyUnderTest {
     }
 
     fn join(&mut self) {
+        // Twice, because nobody waits for what is under way.
+        self.stopper.stop();
         self.stopper.stop();
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();

@@ -103,7 +103,7 @@ impl Twins {
 
 /// The lines of a response's head without those that may differ: the framing, the connection, and the wait.
 pub fn lasting_lines(response: &Response) -> Vec<String> {
-    const MAY_DIFFER: [&str; 3] = ["connection:", "transfer-encoding:", "x-fireworks-proxy-wait-ms:"];
+    const MAY_DIFFER: [&str; 3] = ["connection:", "transfer-encoding:", "x-fireworks-proxy-"];
     let text = String::from_utf8_lossy(&response.head.raw).into_owned();
     let lasts = |line: &&str| !MAY_DIFFER.iter().any(|name| line.to_ascii_lowercase().starts_with(name));
     text.lines().filter(lasts).map(str::to_owned).collect()

@@ -190,11 +190,11 @@ impl World {
         self.deliver(upstream, answer_bytes(prompt, generated).as_bytes());
     }
 
-    /// The upstream answers a request with an error, which costs nothing.
+    /// The upstream answers a request with an error, which costs nothing and is not tried again.
     #[track_caller]
     pub fn fail(&mut self, name: &str) {
         let upstream = self.upstream_of(name).unwrap_or_else(|| panic!("{name} is not at the upstream"));
-        self.deliver(upstream, b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n");
+        self.deliver(upstream, b"HTTP/1.1 400 No\r\ncontent-length: 0\r\n\r\n");
     }
 
     // Both.

@@ -1,0 +1,198 @@
+//! The pace at which a lane starts requests after the upstream has refused some.
+//!
+//! A 429 is news for the whole lane: it closes until the refused request comes back, and then lets its
+//! waiters go one after another, the next as the answer to the last one turns out good, so that nobody
+//! runs into a limit that somebody has just met. An overload is no limit of ours: it spaces starts and
+//! closes nothing. Good answers take the spacing back step by step.
+//!
+//! Requests that were started before a refusal tell nothing about what comes after it: eight refusals
+//! of one burst are one piece of news, and slow the lane once.
+
+use std::time::Duration;
+
+use crate::time::Mono;
+
+/// The spacing after a 429: the longest that a waiter is held up by one before it that is not
+/// answered. Fireworks was seen to refuse within 0.3 s, so what is not refused by then was let in.
+const GAP_MAX: Duration = Duration::from_secs(2);
+
+/// The spacing after the first overload.
+const GAP_OVERLOADED: Duration = Duration::from_millis(250);
+
+/// A shorter spacing is none.
+const GAP_MIN: Duration = Duration::from_millis(50);
+
+/// The pace of one lane.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pace {
+    /// Nobody starts before this.
+    closed_until: Mono,
+    /// The time between two starts while one is not answered; zero when the lane is not slowed.
+    gap: Duration,
+    last_start: Mono,
+    /// Requests that were started in this era and are not answered.
+    unanswered: u32,
+    era: Era,
+    /// The era that the last 429 began.
+    refused_era: Era,
+}
+
+/// The time between two pieces of bad news. A request carries that of its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Era(u64);
+
+/// What an answer says of the upstream's willingness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reception {
+    /// It let the request in.
+    Admitted,
+    /// It met a limit, and the request comes back at this time or could have.
+    RateLimited {
+        /// When.
+        until: Mono,
+    },
+    /// It is short of capacity.
+    Overloaded,
+    /// There was no answer, or one that says nothing of it.
+    Unknown,
+}
+
+impl Pace {
+    /// Whether a request may start; if not, from when on.
+    pub(super) fn check(&self, now: Mono) -> Result<(), Mono> {
+        let spaced = if self.unanswered == 0 { Mono::ZERO } else { self.last_start + self.gap };
+        let earliest = self.closed_until.max(spaced);
+        if earliest <= now { Ok(()) } else { Err(earliest) }
+    }
+
+    /// A request starts. Gives the era that [`Self::received`] is to be told.
+    pub(super) fn start(&mut self, now: Mono) -> Era {
+        self.last_start = now;
+        self.unanswered += 1;
+        self.era
+    }
+
+    /// How a request that was started in `era` was received. Said once of each.
+    pub(super) fn received(&mut self, era: Era, reception: Reception) {
+        let is_news = era == self.era;
+        if is_news {
+            self.unanswered -= 1;
+        }
+        match reception {
+            Reception::Admitted if is_news => {
+                self.gap /= 2;
+                if self.gap < GAP_MIN {
+                    self.gap = Duration::ZERO;
+                }
+            }
+            Reception::RateLimited { until } if era >= self.refused_era => {
+                self.closed_until = self.closed_until.max(until);
+                self.gap = GAP_MAX;
+                self.begin_era();
+                self.refused_era = self.era;
+            }
+            Reception::Overloaded if is_news => {
+                self.gap = (self.gap * 2).clamp(GAP_OVERLOADED, GAP_MAX);
+                self.begin_era();
+            }
+            _ => {}
+        }
+    }
+
+    fn begin_era(&mut self) {
+        self.era.0 += 1;
+        self.unanswered = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Mono {
+        Mono::ZERO + Duration::from_millis(millis)
+    }
+
+    fn refuse(pace: &mut Pace, era: Era, until: u64) {
+        pace.received(era, Reception::RateLimited { until: at(until) });
+    }
+
+    #[test]
+    fn without_news_nobody_waits() {
+        let mut pace = Pace::default();
+        for millis in [5, 5, 5, 6] {
+            assert_eq!(pace.check(at(millis)), Ok(()));
+            let era = pace.start(at(millis));
+            pace.received(era, Reception::Unknown);
+        }
+    }
+
+    #[test]
+    fn a_refusal_closes_the_lane_and_good_answers_open_it_one_after_another() {
+        let mut pace = Pace::default();
+        let burst: Vec<Era> = (0..8).map(|_| pace.start(at(0))).collect();
+        refuse(&mut pace, burst[0], 1_500);
+        // The rest of the burst is the same news, and the good answers in it are old.
+        refuse(&mut pace, burst[1], 1_900);
+        pace.received(burst[2], Reception::Admitted);
+        assert_eq!(pace.check(at(1_000)), Err(at(1_500)));
+
+        let mut now = 1_500;
+        let mut gaps = Vec::new();
+        while pace.gap > Duration::ZERO {
+            assert_eq!(pace.check(at(now)), Ok(()));
+            let era = pace.start(at(now));
+            gaps.push(pace.check(at(now)).expect_err("the one before is not answered").since(at(now)));
+            now += 40;
+            pace.received(era, Reception::Admitted);
+        }
+        assert_eq!(
+            gaps,
+            [2_000, 1_000, 500, 250, 125, 62].map(Duration::from_millis).map(|gap| {
+                // Halves of milliseconds are in the last one.
+                if gap == Duration::from_millis(62) { Duration::from_micros(62_500) } else { gap }
+            })
+        );
+        pace.start(at(now));
+        assert_eq!(pace.check(at(now)), Ok(()), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_long_answer_holds_nobody_up_for_longer_than_a_refusal_takes() {
+        let mut pace = Pace::default();
+        let era = pace.start(at(0));
+        refuse(&mut pace, era, 1_000);
+        pace.start(at(1_000));
+        assert_eq!(pace.check(at(1_001)), Err(at(3_000)));
+        pace.start(at(3_000));
+        assert_eq!(pace.check(at(3_001)), Err(at(5_000)));
+    }
+
+    #[test]
+    fn a_refused_probe_closes_the_lane_again() {
+        let mut pace = Pace::default();
+        let era = pace.start(at(0));
+        refuse(&mut pace, era, 1_000);
+        let probe = pace.start(at(1_000));
+        refuse(&mut pace, probe, 3_500);
+        assert_eq!(pace.check(at(2_000)), Err(at(3_500)));
+        assert_eq!(pace.check(at(3_500)), Ok(()));
+    }
+
+    #[test]
+    fn an_overload_spaces_starts_and_closes_nothing() {
+        let mut pace = Pace::default();
+        let eras: Vec<Era> = (0..3).map(|_| pace.start(at(0))).collect();
+        pace.received(eras[0], Reception::Overloaded);
+        pace.received(eras[1], Reception::Overloaded);
+        assert_eq!(pace.check(at(0)), Ok(()));
+        let era = pace.start(at(0));
+        assert_eq!(pace.check(at(0)), Err(at(250)));
+        pace.received(era, Reception::Overloaded);
+        pace.start(at(0));
+        assert_eq!(pace.check(at(0)), Err(at(500)));
+        // A 429 of a request from before the overload is news all the same.
+        refuse(&mut pace, eras[2], 900);
+        assert_eq!(pace.check(at(500)), Err(at(900)));
+    }
+}

@@ -1,0 +1,201 @@
+//! Trying again: from a refused or lost exchange, through a pause, back into the queue, and what the
+//! client gets when there is no time or no try left.
+//!
+//! Only while no byte of an answer has gone to the client. What the upstream answered last is kept, so
+//! that the client can have it as it was.
+
+use log::Level;
+
+use super::{Phase, Session, ending, job::Job};
+use crate::{
+    admission::Waiter,
+    budget::{Refusal, WaitsFor},
+    context::Context,
+    failure::{Failure, Reach},
+    http::{body::BodyReader, head::ResponseHead},
+    outbox::Outbox,
+    rejection::{self, Rejection},
+    relay::Relay,
+    retry,
+    status::{self, AccessRecord, RetryRecord},
+    time::{Mono, Now},
+};
+
+/// The longest body of an answer that is kept: the error pages of edges are a few kilobytes.
+const HELD_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// An answer that is not passed on, because its request is tried again.
+#[derive(Debug)]
+pub(super) struct HeldAnswer {
+    head: ResponseHead,
+    reader: BodyReader,
+    /// The body with its framing.
+    bytes: Vec<u8>,
+    /// When the request may be tried again.
+    pub(super) back_at: Mono,
+    is_whole: bool,
+}
+
+impl HeldAnswer {
+    pub(super) fn new(head: ResponseHead, back_at: Mono) -> Self {
+        let reader = BodyReader::new(head.framing);
+        let is_whole = reader.is_ended();
+        Self { head, reader, bytes: Vec::new(), back_at, is_whole }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.head.status
+    }
+
+    /// Takes in bytes of the body. Whether no more are wanted: it is whole, too long to keep, or broken.
+    pub(super) fn receive(&mut self, mut bytes: &[u8]) -> bool {
+        while !self.is_whole {
+            let Ok(progress) = self.reader.read(bytes) else { return true };
+            if progress.used == 0 {
+                return false;
+            }
+            self.bytes.extend_from_slice(&bytes[..progress.used]);
+            if self.bytes.len() > HELD_BODY_BYTES_MAX {
+                return true;
+            }
+            self.is_whole = self.reader.is_ended();
+            bytes = &bytes[progress.used..];
+        }
+        true
+    }
+
+    /// The upstream closed the connection in good order.
+    pub(super) fn close(&mut self) {
+        self.is_whole |= self.reader.may_close();
+    }
+
+    /// Passes it on, with a `retry-after` where it has none.
+    fn replay(&self, job: &Job, ask_to_wait: &str, client: &mut Outbox) -> Relay {
+        let mut relay = begin_relay(job, &self.head, Some(ask_to_wait), client);
+        relay.pass(&self.bytes, client).expect("its framing was read before");
+        relay.close(client);
+        relay
+    }
+}
+
+/// Passes on the head of an answer, with the fields of the proxy's own. `ask_to_wait` is for an answer
+/// that was to be tried again and cannot be.
+pub(super) fn begin_relay(
+    job: &Job,
+    response: &ResponseHead,
+    ask_to_wait: Option<&str>,
+    client: &mut Outbox,
+) -> Relay {
+    let (wait_ms, retries) = (job.waited.as_millis().to_string(), job.retries.to_string());
+    let mut extra =
+        vec![("x-fireworks-proxy-wait-ms", wait_ms.as_str()), ("x-fireworks-proxy-retries", &retries)];
+    if let Some(seconds) = ask_to_wait.filter(|_| response.fields.all("retry-after").next().is_none()) {
+        extra.push(("Retry-After", seconds));
+    }
+    Relay::begin(&job.head, response, &extra, client)
+}
+
+impl Job {
+    /// Whether the request may be tried again at that time. `is_undone` says that what was tried has
+    /// certainly done nothing.
+    pub(super) fn may_come_back(&self, back_at: Mono, is_undone: bool, ctx: &Context) -> bool {
+        let is_repeatable =
+            is_undone || self.forward.is_generation || retry::is_idempotent(&self.head.method);
+        self.retries < ctx.config.retries_max && back_at < self.hold_until && is_repeatable
+    }
+}
+
+impl Session {
+    /// The upstream's answer is one after which the request is tried again.
+    pub(super) fn answer_is_held(
+        &mut self,
+        mut job: Box<Job>,
+        held: HeldAnswer,
+        ctx: &mut Context,
+        now: Now,
+    ) {
+        let (status, back_at) = (held.status().to_string(), held.back_at);
+        // What cannot be passed on whole is not kept; what was kept before still is the last answer.
+        if held.is_whole {
+            job.last_answer = Some(Box::new(held));
+        }
+        self.pause(job, back_at, &status, ctx, now);
+    }
+
+    /// The exchange failed before an answer began.
+    pub(super) fn exchange_was_lost(
+        &mut self,
+        mut job: Box<Job>,
+        failure: Failure,
+        ctx: &mut Context,
+        now: Now,
+    ) {
+        let back_at = now.mono + retry::wait(job.retries, None, ctx.jitter());
+        let is_undone = failure.class.reach() == Reach::NeverReached;
+        let class = failure.class;
+        job.last_failure = Some(failure);
+        if retry::may_pass(class) && job.may_come_back(back_at, is_undone, ctx) {
+            self.pause(job, back_at, class.name(), ctx, now);
+        } else {
+            self.give_up(job, None, ctx, now);
+        }
+    }
+
+    fn pause(&mut self, mut job: Box<Job>, back_at: Mono, after: &str, ctx: &mut Context, now: Now) {
+        job.retries += 1;
+        job.held_since = now.mono;
+        ctx.stats.retries += 1;
+        let pause = back_at.since(now.mono);
+        let retries_max = ctx.config.retries_max;
+        let record = RetryRecord { after, pause, retries_max, request: ending::record_of(&job, now) };
+        ctx.log(Level::Info, status::retry_line(&record));
+        self.phase = Phase::Paused(job);
+        self.set_deadline(back_at, ctx);
+    }
+
+    /// The pause before another try is over: back into the queue, in the old place.
+    pub(super) fn pause_is_over(&mut self, ctx: &mut Context, now: Now) {
+        let Phase::Paused(mut job) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            unreachable!("only a paused request comes back");
+        };
+        let ticket = job.ticket.expect("a request that was tried was queued before");
+        let waiter = Waiter { client: self.id, asked: job.asked, since: job.queued_at };
+        ctx.admission.enqueue_again(ticket, waiter);
+        job.in_queue_since = now.mono;
+        let deadline = job.wait_deadline(now.mono);
+        self.phase = Phase::Queued(job, ticket);
+        self.set_deadline(deadline, ctx);
+    }
+
+    /// The wait in the queue has lasted as long as it may.
+    pub(super) fn wait_is_over(&mut self, ctx: &mut Context, now: Now) {
+        let Phase::Queued(mut job, ticket) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            unreachable!("only a queued request waits");
+        };
+        let refusal = ctx.admission.leave(ticket);
+        job.waited += now.mono.since(job.held_since);
+        self.give_up(job, refusal, ctx, now);
+    }
+
+    /// There is no time or no try left: the client gets the upstream's own last answer as it was, else
+    /// what failed last, else word that its wait was in vain.
+    fn give_up(&mut self, mut job: Box<Job>, refusal: Option<Refusal>, ctx: &mut Context, now: Now) {
+        let room_in = refusal.and_then(|refusal| refusal.until).map(|until| until.since(now.mono));
+        if let Some(held) = job.last_answer.take() {
+            let relay = held.replay(&job, &rejection::retry_after(room_in), &mut self.outbox);
+            ctx.stats.finished += 1;
+            let record = AccessRecord { status: Some(relay.status), ..ending::record_of(&job, now) };
+            ctx.log(Level::Warn, status::access_line(&record));
+            return self.after_relay(relay.keeps_alive, ctx, now);
+        }
+        let rejection = match job.last_failure.take() {
+            Some(failure) => Rejection::Upstream { upstream: ctx.config.upstream.to_string(), failure },
+            None => Rejection::QueueTimeout {
+                waited: job.waited,
+                waited_for: refusal.map_or(WaitsFor::Requests, |refusal| refusal.waits_for),
+                room_in,
+            },
+        };
+        self.reject_job(&rejection, &job, ctx, now);
+    }
+}
