@@ -16,6 +16,10 @@ use crate::time::Mono;
 /// answered. Fireworks was seen to refuse within 0.3 s, so what is not refused by then was let in.
 const GAP_MAX: Duration = Duration::from_secs(2);
 
+/// The longest that a lane is closed, whatever was asked for: limits are per minute, and who needs to
+/// know that an account is closed for longer has to hear it from the upstream.
+const CLOSED_MAX: Duration = Duration::from_secs(60);
+
 /// The spacing after the first overload.
 const GAP_OVERLOADED: Duration = Duration::from_millis(250);
 
@@ -73,7 +77,7 @@ impl Pace {
     }
 
     /// How a request that was started in `era` was received. Said once of each.
-    pub(super) fn received(&mut self, era: Era, reception: Reception) {
+    pub(super) fn received(&mut self, era: Era, reception: Reception, now: Mono) {
         let is_news = era == self.era;
         if is_news {
             self.unanswered -= 1;
@@ -86,7 +90,7 @@ impl Pace {
                 }
             }
             Reception::RateLimited { until } if era >= self.refused_era => {
-                self.closed_until = self.closed_until.max(until);
+                self.closed_until = self.closed_until.max(until.min(now + CLOSED_MAX));
                 self.gap = GAP_MAX;
                 self.begin_era();
                 self.refused_era = self.era;
@@ -114,7 +118,7 @@ mod tests {
     }
 
     fn refuse(pace: &mut Pace, era: Era, until: u64) {
-        pace.received(era, Reception::RateLimited { until: at(until) });
+        pace.received(era, Reception::RateLimited { until: at(until) }, at(0));
     }
 
     #[test]
@@ -123,7 +127,7 @@ mod tests {
         for millis in [5, 5, 5, 6] {
             assert_eq!(pace.check(at(millis)), Ok(()));
             let era = pace.start(at(millis));
-            pace.received(era, Reception::Unknown);
+            pace.received(era, Reception::Unknown, at(0));
         }
     }
 
@@ -134,7 +138,7 @@ mod tests {
         refuse(&mut pace, burst[0], 1_500);
         // The rest of the burst is the same news, and the good answers in it are old.
         refuse(&mut pace, burst[1], 1_900);
-        pace.received(burst[2], Reception::Admitted);
+        pace.received(burst[2], Reception::Admitted, at(0));
         assert_eq!(pace.check(at(1_000)), Err(at(1_500)));
 
         let mut now = 1_500;
@@ -144,7 +148,7 @@ mod tests {
             let era = pace.start(at(now));
             gaps.push(pace.check(at(now)).expect_err("the one before is not answered").since(at(now)));
             now += 40;
-            pace.received(era, Reception::Admitted);
+            pace.received(era, Reception::Admitted, at(0));
         }
         assert_eq!(
             gaps,
@@ -155,6 +159,14 @@ mod tests {
         );
         pace.start(at(now));
         assert_eq!(pace.check(at(now)), Ok(()), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_lane_is_not_closed_for_longer_than_a_minute() {
+        let mut pace = Pace::default();
+        let era = pace.start(at(0));
+        refuse(&mut pace, era, 3_600_000);
+        assert_eq!(pace.check(at(0)), Err(at(60_000)));
     }
 
     #[test]
@@ -183,12 +195,12 @@ mod tests {
     fn an_overload_spaces_starts_and_closes_nothing() {
         let mut pace = Pace::default();
         let eras: Vec<Era> = (0..3).map(|_| pace.start(at(0))).collect();
-        pace.received(eras[0], Reception::Overloaded);
-        pace.received(eras[1], Reception::Overloaded);
+        pace.received(eras[0], Reception::Overloaded, at(0));
+        pace.received(eras[1], Reception::Overloaded, at(0));
         assert_eq!(pace.check(at(0)), Ok(()));
         let era = pace.start(at(0));
         assert_eq!(pace.check(at(0)), Err(at(250)));
-        pace.received(era, Reception::Overloaded);
+        pace.received(era, Reception::Overloaded, at(0));
         pace.start(at(0));
         assert_eq!(pace.check(at(0)), Err(at(500)));
         // A 429 of a request from before the overload is news all the same.

@@ -167,7 +167,7 @@ pub(super) fn daily_limit(ctx: &Context) -> Rejection {
 /// The client of a request that is not at the upstream has left.
 pub(super) fn client_gone(job: &mut Job, ctx: &mut Context, now: Now) {
     job.waited += now.mono.since(job.held_since);
-    let reach = if job.retries > 0 { Reach::MayHaveReached } else { Reach::NeverReached };
+    let reach = job.reach();
     ctx.stats.client_gone += 1;
     ctx.stats.count_failure(reach, CLIENT_GONE);
     let record = AccessRecord { outcome: Some((CLIENT_GONE, reach)), ..record_of(job, now) };

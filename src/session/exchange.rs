@@ -31,9 +31,6 @@ use crate::{
     time::{Mono, Now},
 };
 
-/// The body of an answer that is not passed on, without a byte. It is there to be kept, not waited for.
-const HELD_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How much of a response is held for a client that does not read: eight TLS records' worth, which
 /// keeps a fast client busy and a slow one from filling our memory.
 const RELAY_BYTES_MAX: usize = 128 * 1024;
@@ -154,7 +151,8 @@ impl Exchange {
         match &self.stage {
             Stage::Head { .. } if self.is_sent() && !self.job.is_stream => step,
             Stage::Connecting | Stage::Head { .. } => step.min(self.job.hold_until),
-            Stage::Body(_) | Stage::Held(_) => step,
+            Stage::Body(_) => step,
+            Stage::Held(held) => held.read_until,
         }
     }
 
@@ -163,8 +161,7 @@ impl Exchange {
         match &self.stage {
             Stage::Connecting => timeouts.connect,
             Stage::Head { .. } if !self.is_sent() => timeouts.write,
-            Stage::Head { .. } | Stage::Body(_) => timeouts.read,
-            Stage::Held(_) => HELD_ANSWER_TIMEOUT,
+            Stage::Head { .. } | Stage::Body(_) | Stage::Held(_) => timeouts.read,
         }
     }
 
@@ -332,15 +329,17 @@ impl Exchange {
     ) -> Result<Progress, Failure> {
         ctx.stats.answered(response.status, now.wall);
         let verdict = Verdict::of(response.status);
-        let asked_wait = retry::asked_wait(&response.fields, now.wall);
-        let pause = retry::wait(self.job.retries, asked_wait, ctx.jitter());
-        self.learn(&response, verdict, now.mono + pause, ctx, now);
-        if verdict != Verdict::Final && self.job.may_come_back(now.mono + pause, verdict.was_refused(), ctx) {
-            self.stage = Stage::Held(Box::new(HeldAnswer::new(response, now.mono + pause)));
+        let pause = (verdict != Verdict::Final).then(|| {
+            retry::wait(self.job.retries, retry::asked_wait(&response.fields, now.wall), ctx.jitter())
+        });
+        let back_at = now.mono + pause.unwrap_or_default();
+        self.learn(&response, verdict, back_at, ctx, now);
+        if pause.is_some() && self.job.may_come_back(back_at, verdict.was_refused(), ctx) {
+            self.stage = Stage::Held(Box::new(HeldAnswer::new(response, back_at, now.mono)));
             return self.receive(rest, outbox, ctx, now);
         }
-        let ask_to_wait = (verdict != Verdict::Final && ctx.config.retries_max > 0)
-            .then(|| rejection::retry_after(Some(pause)));
+        let ask_to_wait =
+            pause.filter(|_| ctx.config.retries_max > 0).map(|pause| rejection::retry_after(Some(pause)));
         let mut relay = retrying::begin_relay(&self.job, &response, ask_to_wait.as_deref(), outbox);
         let count = |name| response.fields.text(name).and_then(|text| text.parse().ok());
         relay.meter.take_headers(count("fireworks-prompt-tokens"), count("fireworks-cached-prompt-tokens"));
@@ -368,7 +367,7 @@ impl Exchange {
             Verdict::Overloaded => Reception::Overloaded,
             Verdict::Broken => Reception::Unknown,
         };
-        ctx.admission.received(&mut self.reservation, reception);
+        ctx.admission.received(&mut self.reservation, reception, now.mono);
         let (Some(lane), Verdict::Final | Verdict::RateLimited) = (self.job.lane, verdict) else { return };
         // One sample for each dimension, also where its limit comes in both spellings.
         let mut samples = [None; Dimension::ALL.len()];

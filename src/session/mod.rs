@@ -249,9 +249,7 @@ impl Session {
         if matches!(self.phase, Phase::Exchange(_)) {
             self.end_exchange(Ending::Stopped, ctx, now);
         }
-        if !self.is_closed() {
-            self.close(ctx);
-        }
+        self.close(ctx);
         is_cut
     }
 

@@ -4,6 +4,8 @@
 //! Only while no byte of an answer has gone to the client. What the upstream answered last is kept, so
 //! that the client can have it as it was.
 
+use std::time::Duration;
+
 use log::Level;
 
 use super::{Phase, Session, ending, job::Job};
@@ -11,7 +13,7 @@ use crate::{
     admission::Waiter,
     budget::{Refusal, WaitsFor},
     context::Context,
-    failure::{Failure, Reach},
+    failure::{Failure, FailureClass, Reach},
     http::{body::BodyReader, head::ResponseHead},
     outbox::Outbox,
     rejection::{self, Rejection},
@@ -24,6 +26,9 @@ use crate::{
 /// The longest body of an answer that is kept: the error pages of edges are a few kilobytes.
 const HELD_BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// The longest time for the body of an answer that is kept to come. It is kept, not waited for.
+const HELD_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// An answer that is not passed on, because its request is tried again.
 #[derive(Debug)]
 pub(super) struct HeldAnswer {
@@ -33,14 +38,16 @@ pub(super) struct HeldAnswer {
     bytes: Vec<u8>,
     /// When the request may be tried again.
     pub(super) back_at: Mono,
+    /// When the rest of the body is not waited for any more.
+    pub(super) read_until: Mono,
     is_whole: bool,
 }
 
 impl HeldAnswer {
-    pub(super) fn new(head: ResponseHead, back_at: Mono) -> Self {
+    pub(super) fn new(head: ResponseHead, back_at: Mono, now: Mono) -> Self {
         let reader = BodyReader::new(head.framing);
         let is_whole = reader.is_ended();
-        Self { head, reader, bytes: Vec::new(), back_at, is_whole }
+        Self { head, reader, bytes: Vec::new(), back_at, read_until: now + HELD_BODY_TIMEOUT, is_whole }
     }
 
     pub(super) fn status(&self) -> u16 {
@@ -101,7 +108,17 @@ impl Job {
     pub(super) fn may_come_back(&self, back_at: Mono, is_undone: bool, ctx: &Context) -> bool {
         let is_repeatable =
             is_undone || self.forward.is_generation || retry::is_idempotent(&self.head.method);
-        self.retries < ctx.config.retries_max && back_at < self.hold_until && is_repeatable
+        let has_time = self.retries < ctx.config.retries_max && back_at < self.hold_until;
+        has_time && is_repeatable && !ctx.is_draining()
+    }
+
+    /// How far it had come when it was tried last.
+    pub(super) fn reach(&self) -> Reach {
+        match (&self.last_answer, &self.last_failure) {
+            (Some(_), _) => Reach::Acknowledged,
+            (None, Some(failure)) => failure.class.reach(),
+            (None, None) => Reach::NeverReached,
+        }
     }
 }
 
@@ -115,9 +132,11 @@ impl Session {
         now: Now,
     ) {
         let (status, back_at) = (held.status().to_string(), held.back_at);
-        // What cannot be passed on whole is not kept; what was kept before still is the last answer.
         if held.is_whole {
             job.last_answer = Some(Box::new(held));
+        } else {
+            let detail = format!("it answered {status}, and not to the end or too much to keep");
+            job.last_failure = Some(Failure::new(FailureClass::CutInStream, detail));
         }
         self.pause(job, back_at, &status, ctx, now);
     }
@@ -142,6 +161,10 @@ impl Session {
     }
 
     fn pause(&mut self, mut job: Box<Job>, back_at: Mono, after: &str, ctx: &mut Context, now: Now) {
+        if ctx.is_draining() {
+            // The stop came while the answer was being kept.
+            return self.give_up(job, None, ctx, now);
+        }
         job.retries += 1;
         job.held_since = now.mono;
         ctx.stats.retries += 1;
@@ -189,7 +212,10 @@ impl Session {
             return self.after_relay(relay.keeps_alive, ctx, now);
         }
         let rejection = match job.last_failure.take() {
-            Some(failure) => Rejection::Upstream { upstream: ctx.config.upstream.to_string(), failure },
+            Some(failure) => {
+                let upstream = ctx.config.upstream.to_string();
+                Rejection::Upstream { upstream, failure, tries: job.retries + 1 }
+            }
             None => Rejection::QueueTimeout {
                 waited: job.waited,
                 waited_for: refusal.map_or(WaitsFor::Requests, |refusal| refusal.waits_for),
