@@ -16,23 +16,28 @@ use std::{
 
 use mio::Waker;
 
+use super::race::in_order;
 use crate::{
     config::Upstream,
     failure::{Failure, FailureClass},
     time::Mono,
 };
 
-/// How long an answer serves before it is asked for again. Fireworks' edge changes its addresses rarely, and a look-up per request
-/// would cost more than the request.
+/// How long an answer serves before it is asked for again. Fireworks' edge changes its addresses rarely,
+/// and a look-up per request would cost more than the request.
 const ANSWER_TTL: Duration = Duration::from_secs(60);
 
 /// Looks up the upstream's addresses.
 #[derive(Debug)]
 pub(super) struct Resolver {
     questions: Sender<()>,
-    answers: Receiver<io::Result<VecDeque<SocketAddr>>>,
+    answers: Receiver<io::Result<Vec<SocketAddr>>>,
     host: String,
-    known: VecDeque<SocketAddr>,
+    /// The last good answer.
+    known: Vec<SocketAddr>,
+    /// The address that made the last connection usable. It goes first, so that one that swallows packets
+    /// does not hold up every request.
+    preferred: Option<SocketAddr>,
     /// Since when `known` is trusted: an answer came, or one failed and the last good one serves on.
     trusted_since: Option<Mono>,
     /// Whether the host is an address, which needs no look-up.
@@ -43,14 +48,21 @@ pub(super) struct Resolver {
 impl Resolver {
     /// Starts the helper thread, which ends when the resolver is dropped.
     pub(super) fn start(upstream: &Upstream, waker: Arc<Waker>) -> io::Result<Self> {
+        let (name, port) = (upstream.host.clone(), upstream.port);
+        Self::with(upstream, waker, move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect))
+    }
+
+    fn with(
+        upstream: &Upstream,
+        waker: Arc<Waker>,
+        look_up: impl Fn() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+    ) -> io::Result<Self> {
         let (questions, asked) = channel::<()>();
         let (answered, answers) = channel();
         let (host, port) = (upstream.host.clone(), upstream.port);
-        let name = host.clone();
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             while asked.recv().is_ok() {
-                let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect);
-                if answered.send(found).is_err() || waker.wake().is_err() {
+                if answered.send(look_up()).is_err() || waker.wake().is_err() {
                     return;
                 }
             }
@@ -61,20 +73,31 @@ impl Resolver {
             answers,
             host,
             known: literal.into_iter().collect(),
+            preferred: None,
             trusted_since: None,
             is_literal: literal.is_some(),
             is_asking: false,
         })
     }
 
-    /// The addresses, if they are known and fresh enough. Asks for them if not; the answer comes
-    /// through [`Self::take_answer`].
+    /// The addresses in the order to try them, if any are known. Asks for them when they have aged or are
+    /// not known; the answer comes through [`Self::take_answer`], and until then the last one serves.
     pub(super) fn addresses(&mut self, now: Mono) -> Option<VecDeque<SocketAddr>> {
         let is_fresh = self.is_literal || self.trusted_since.is_some_and(|at| now.since(at) < ANSWER_TTL);
         if !is_fresh && !self.is_asking {
             self.is_asking = self.questions.send(()).is_ok();
         }
-        (is_fresh || (self.is_asking && !self.known.is_empty())).then(|| self.known.clone())
+        (!self.known.is_empty()).then(|| in_order(&self.known, self.preferred))
+    }
+
+    /// Puts this address first from now on, as long as it is listed.
+    pub(super) fn prefer(&mut self, address: Option<SocketAddr>) {
+        self.preferred = address;
+    }
+
+    /// No longer puts this address first: it accepted a connection and nothing came of it.
+    pub(super) fn doubt(&mut self, address: SocketAddr) {
+        self.preferred = self.preferred.filter(|preferred| *preferred != address);
     }
 
     /// The answer to a look-up, if one has come: whether there are addresses to use.
@@ -104,7 +127,7 @@ impl Resolver {
     /// Takes these for the addresses of a host that needs no look-up.
     #[cfg(test)]
     pub(super) fn pretend(&mut self, addresses: &[SocketAddr]) {
-        self.known = addresses.iter().copied().collect();
+        self.known = addresses.to_vec();
         self.is_literal = true;
     }
 }
