@@ -191,6 +191,7 @@ pub(super) mod tests {
             proxy.expect(204);
             proxy.stop();
         }
+        four.stop();
         if let Ok(listener) = TcpListener::bind("[::1]:0") {
             let six = Answering::on(listener, 201);
             let proxy = Running::before(&[refuses, six.address]);

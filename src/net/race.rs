@@ -248,6 +248,7 @@ pub(super) mod tests {
         }
 
         /// The addresses that are being tried at this time.
+        #[cfg(target_os = "linux")]
         fn tried_at(&mut self, millis: u64) -> Vec<SocketAddr> {
             self.millis = millis;
             assert!(self.run().expect("nobody refuses").is_none(), "nobody accepts");
