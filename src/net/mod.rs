@@ -14,13 +14,14 @@ mod conn;
 mod dial;
 mod listen;
 pub mod logger;
+mod race;
 mod resolver;
 mod start;
 mod store;
 mod tls;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::SocketAddr,
     sync::{
@@ -44,6 +45,7 @@ use crate::{
 use clock::Clock;
 use conn::{Conn, ReadOutcome};
 use listen::Listener;
+use race::TOKEN_STRIDE;
 use resolver::Resolver;
 pub use start::StartError;
 use store::StateFile;
@@ -101,8 +103,8 @@ pub struct Server {
     conns: BTreeMap<ConnId, Conn>,
     /// Connections that could make progress.
     runnable: BTreeSet<ConnId>,
-    /// Connections that try an address and have others, with the time at which they go on to the next.
-    attempts: VecDeque<(Mono, ConnId, SocketAddr)>,
+    /// When connections that are not connected yet try another address beside those that they try.
+    attempts: BTreeSet<(Mono, ConnId)>,
     proxy: Proxy,
     connector: Connector,
     resolver: Resolver,
@@ -141,7 +143,7 @@ impl Server {
             is_accept_failing: false,
             conns: BTreeMap::new(),
             runnable: BTreeSet::new(),
-            attempts: VecDeque::new(),
+            attempts: BTreeSet::new(),
             proxy,
             connector,
             resolver,
@@ -209,7 +211,7 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let timer = self.proxy.poll_timeout().map(|(at, _)| at);
-        let attempt = self.attempts.front().map(|(at, ..)| *at);
+        let attempt = self.attempts.first().map(|(at, _)| *at);
         let next = [timer, self.accept_pause, attempt].into_iter().flatten().min()?;
         Some(next.since(self.clock.now().mono))
     }
@@ -217,7 +219,7 @@ impl Server {
     /// Records what an event says, and nothing more. Unknown tokens are of connections that were
     /// closed earlier in this turn.
     fn note(&mut self, event: &Event) {
-        let Token(token) = event.token();
+        let token = event.token().0 % TOKEN_STRIDE;
         if token >= FIRST_CONN_TOKEN {
             let id = ConnId::from_u64((token - FIRST_CONN_TOKEN) as u64);
             if let Some(conn) = self.conns.get_mut(&id) {
@@ -292,8 +294,8 @@ impl Server {
         if conn.is_ready() {
             return true;
         }
-        let result = conn.make_ready(&self.connector, self.poll.registry(), token_of(id));
-        self.watch_attempt(id, now);
+        let result = conn.make_ready(&self.connector, self.poll.registry(), token_of(id), now.mono);
+        self.watch_race(id);
         match result {
             Ok(false) => false,
             Ok(true) => {
@@ -367,7 +369,7 @@ impl Server {
                     self.runnable.insert(id);
                 }
                 Output::ShutdownWrite(id) => {
-                    if let Some(conn) = self.conns.get_mut(&id) {
+                    if let Some(conn) = self.conns.get(&id) {
                         conn.shutdown_write();
                     }
                 }
@@ -388,6 +390,9 @@ impl Server {
         self.runnable.remove(&id);
         self.unresolved.retain(|other| *other != id);
         if let Some(conn) = self.conns.remove(&id) {
+            if let Some(address) = conn.winner().filter(|_| !conn.is_ready()) {
+                self.resolver.doubt(address);
+            }
             conn.close(self.poll.registry());
         }
     }
