@@ -189,12 +189,14 @@ impl Session {
         let Phase::Queued(mut job, ticket) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             unreachable!("only a queued request is admitted");
         };
-        job.admitted(ticket, now.mono);
         if job.lane.is_some() && ctx.is_day_spent(now) {
+            job.waited += now.mono.since(job.held_since);
             ctx.admission.refund(reservation, now.mono);
             self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
             return self.advance(ctx, now);
         }
+        let is_retry = job.admitted(ticket, now.mono);
+        ctx.stats.retries += u64::from(is_retry);
         ctx.stats.admitted(job.waited, now.mono);
         let exchange = Exchange::begin(self.id, job, reservation, ctx);
         self.set_deadline(exchange.deadline(&ctx.config.timeouts, now.mono), ctx);

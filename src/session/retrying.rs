@@ -165,9 +165,7 @@ impl Session {
             // The stop came while the answer was being kept.
             return self.give_up(job, None, ctx, now);
         }
-        job.retries += 1;
         job.held_since = now.mono;
-        ctx.stats.retries += 1;
         let pause = back_at.since(now.mono);
         let retries_max = ctx.config.retries_max;
         let record = RetryRecord { after, pause, retries_max, request: ending::record_of(&job, now) };
@@ -200,7 +198,7 @@ impl Session {
         self.give_up(job, refusal, ctx, now);
     }
 
-    /// There is no time or no try left: the client gets the upstream's own last answer as it was, else
+    /// There is no time or no try left. The client gets the upstream's own last answer as it was, else
     /// what failed last, else word that its wait was in vain.
     fn give_up(&mut self, mut job: Box<Job>, refusal: Option<Refusal>, ctx: &mut Context, now: Now) {
         let room_in = refusal.and_then(|refusal| refusal.until).map(|until| until.since(now.mono));
