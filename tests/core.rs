@@ -3,6 +3,8 @@
 
 mod support;
 
+#[path = "core/saving.rs"]
+mod saving;
 #[path = "core/sessions.rs"]
 mod sessions;
 #[path = "core/storm.rs"]

@@ -15,7 +15,7 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 21] = [
+const EDGES: [(&str, &[&str]); 22] = [
     ("main", &["net"]),
     ("net", &["proxy", "event", "failure", "ledger"]),
     ("proxy", &["session", "context", "event", "ledger", "status"]),
@@ -37,7 +37,7 @@ const EDGES: [(&str, &[&str]); 21] = [
             "status",
         ],
     ),
-    ("context", &["admission", "event", "ledger", "queue", "stats"]),
+    ("context", &["admission", "event", "ledger", "outage", "queue", "stats"]),
     ("status", &["budget", "context", "http"]),
     ("admission", &["budget", "queue"]),
     ("relay", &["http", "outbox", "usage"]),
@@ -54,6 +54,7 @@ const EDGES: [(&str, &[&str]); 21] = [
     ("ledger", &[]),
     ("stats", &[]),
     ("failure", &[]),
+    ("outage", &[]),
 ];
 
 /// The rooms that every room may know, and what they know themselves.

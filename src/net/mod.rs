@@ -345,7 +345,7 @@ impl Server {
     // What the core asks for.
 
     fn do_outputs(&mut self, now: Now) {
-        let mut save_error = None;
+        let mut saved = None;
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Dial(id) => self.unresolved.push(id),
@@ -358,13 +358,13 @@ impl Server {
                     }
                 }
                 Output::Close(id) => self.close(id),
-                Output::Save(bytes) => save_error = self.state_file.save(&bytes).err(),
+                Output::Save(bytes) => saved = Some(self.state_file.save(&bytes)),
                 Output::Log(level, line) => log::log!(level, "{line}"),
             }
         }
-        if let Some(error) = save_error {
-            self.proxy.handle_save_failed(&error.to_string(), now);
-            // It has something to say, which must not wait for the next event.
+        if let Some(result) = saved {
+            self.proxy.handle_saved(result.map_err(|error| error.to_string()), now);
+            // It may have something to say, which must not wait for the next event.
             return self.do_outputs(now);
         }
         self.dial(now);
