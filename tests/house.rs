@@ -17,7 +17,7 @@ const SHELL_PERCENT_MAX: usize = 20;
 /// betters; see [`LEAVES`].
 const EDGES: [(&str, &[&str]); 22] = [
     ("main", &["net"]),
-    ("net", &["proxy", "event", "failure", "ledger"]),
+    ("net", &["proxy", "event", "failure", "ledger", "outage"]),
     ("proxy", &["session", "context", "event", "ledger", "status"]),
     (
         "session",

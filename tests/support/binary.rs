@@ -38,12 +38,17 @@ pub fn await_true(what: &str, mut holds: impl FnMut() -> bool) {
     await_some(what, || holds().then_some(()));
 }
 
+/// Where the binary is.
+fn path() -> &'static str {
+    option_env!("CARGO_BIN_EXE_fireworks-proxy").unwrap_or_else(|| panic!("cargo names it to tests alone"))
+}
+
 /// The binary with these settings `(name without prefix, value)` and no others of ours.
 fn command(folder: &Path, settings: &[(&str, &str)]) -> Command {
-    let Some(path) = option_env!("CARGO_BIN_EXE_fireworks-proxy") else {
-        panic!("cargo names the binary to tests alone");
-    };
-    let mut command = Command::new(path);
+    configured(Command::new(path()), folder, settings)
+}
+
+fn configured(mut command: Command, folder: &Path, settings: &[(&str, &str)]) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().to_ascii_uppercase().starts_with("FIREWORKS_PROXY_") {
             command.env_remove(name);
@@ -167,11 +172,30 @@ impl Binary {
     /// The same in a folder that may hold a state file already.
     #[track_caller]
     pub fn start_in(folder: tempfile::TempDir, fake: &FakeFireworks, settings: &[(&str, &str)]) -> Self {
+        Self::start_as(Command::new(path()), folder, fake, settings)
+    }
+
+    /// The same with so many descriptors at most.
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn start_with_descriptors(count: u32, fake: &FakeFireworks, settings: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\""), path()]);
+        Self::start_as(shell, tempfile::tempdir().expect("a folder"), fake, settings)
+    }
+
+    #[track_caller]
+    fn start_as(
+        command: Command,
+        folder: tempfile::TempDir,
+        fake: &FakeFireworks,
+        settings: &[(&str, &str)],
+    ) -> Self {
         std::fs::write(folder.path().join("ca.pem"), fake.ca_pem()).expect("the CA file is written");
         let upstream = fake.base_url();
         let mut all = vec![("PORT", "0"), ("UPSTREAM", upstream.as_str()), ("CA_FILE", "ca.pem")];
         all.extend_from_slice(settings);
-        let mut child = command(folder.path(), &all).spawn().expect("the binary starts");
+        let mut child = configured(command, folder.path(), &all).spawn().expect("the binary starts");
         let log = Arc::new(Log::default());
         let (filled, pipe) = (Arc::clone(&log), child.stderr.take().expect("piped"));
         let reader = std::thread::spawn(move || filled.fill_from(pipe));
