@@ -207,10 +207,14 @@ impl Context {
         self.ledger.is_spent()
     }
 
-    /// Starts the next day if it has come.
+    /// Goes over to another day if the clock shows one.
     pub fn roll_day(&mut self, now: Now) {
         if self.ledger.roll(now.wall) {
-            let line = format!("a new day: {}, the daily count starts at 0", self.ledger.date());
+            let date = self.ledger.date();
+            let line = match self.ledger.used() {
+                0 => format!("a new day: {date}, the daily count starts at 0"),
+                used => format!("the clock shows {date} again: its daily count goes on at {used}"),
+            };
             self.log(Level::Info, line);
             self.set_save(now.mono);
         }

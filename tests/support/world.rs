@@ -50,7 +50,8 @@ pub struct World {
     pub dialed: VecDeque<ConnId>,
     /// Whether upstream connections are made at once.
     pub connects: bool,
-    started_at: Wall,
+    /// What the wall clock shows when the monotonic one shows zero.
+    wall_at_zero: Wall,
     now: Now,
     clients: BTreeMap<ConnId, Side>,
     upstreams: BTreeMap<ConnId, Side>,
@@ -60,6 +61,11 @@ pub struct World {
 impl World {
     /// A core with these settings, as `(name without prefix, value)`, that starts at `wall`.
     pub fn new(settings: &[(&str, &str)], wall: Wall) -> Self {
+        Self::restarted(settings, wall, None)
+    }
+
+    /// The same with the state file that an earlier run has left.
+    pub fn restarted(settings: &[(&str, &str)], wall: Wall, file: Option<&[u8]>) -> Self {
         let variables =
             settings.iter().map(|(name, value)| (format!("FIREWORKS_PROXY_{name}").into(), value.into()));
         let raw = Raw::from_variables(variables).expect("Unicode settings");
@@ -73,13 +79,13 @@ impl World {
             save_attempts: 0,
             dialed: VecDeque::new(),
             connects: true,
-            started_at: wall,
+            wall_at_zero: wall,
             now,
             clients: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             runnable: BTreeSet::new(),
         };
-        world.proxy.handle_start(None, now);
+        world.proxy.handle_start(file, now);
         world.run();
         world
     }
@@ -109,6 +115,26 @@ impl World {
         self.advance_to(self.now.mono + span);
     }
 
+    /// The machine sleeps, and the monotonic clock counts that: all that has come due meanwhile is
+    /// due at once. The wall clock goes on too.
+    pub fn sleep(&mut self, span: Duration) {
+        self.set_time(self.now.mono + span);
+        self.advance_to(self.now.mono);
+    }
+
+    /// The wall clock is set, or the machine sleeps and the monotonic clock does not count that.
+    pub fn set_wall(&mut self, wall: Wall) {
+        let since_zero = self.now.mono.since(Mono::ZERO).as_millis();
+        let since_zero = i64::try_from(since_zero).expect("no test lasts so long");
+        self.wall_at_zero = Wall::from_unix_millis(wall.as_unix_millis() - since_zero);
+        self.now.wall = wall;
+    }
+
+    /// The wall clock.
+    pub fn wall(&self) -> Wall {
+        self.now.wall
+    }
+
     /// The shell is about to stop.
     pub fn shut_down(&mut self) {
         self.proxy.handle_shutdown(self.now);
@@ -116,7 +142,7 @@ impl World {
     }
 
     fn set_time(&mut self, mono: Mono) {
-        self.now = Now { mono, wall: self.started_at + mono.since(Mono::ZERO) };
+        self.now = Now { mono, wall: self.wall_at_zero + mono.since(Mono::ZERO) };
     }
 
     // The clients' side.
