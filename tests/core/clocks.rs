@@ -18,7 +18,7 @@ const UTC: (&str, &str) = ("TIMEZONE", "UTC");
 /// Counts this many tokens and tells how many are used of the day then.
 #[track_caller]
 fn spend(world: &mut World, tokens: u64) -> u64 {
-    let name = format!("r{}", world.names().len());
+    let name = format!("r{}", world.trace.len());
     world.client_with(&chat(&name, "", BODY));
     world.answer(&name, tokens, 0);
     used(world)
@@ -127,7 +127,7 @@ fn by_dice_every_token_is_on_the_day_that_the_clock_showed() {
         let days = [(5, 21), (5, 22), (1, 1), (12, 31)].map(|(month, day)| utc(month, day, 2, 0));
         let mut world = World::new(&settings, days[0]);
         let (mut file, mut model) = (Vec::new(), BTreeMap::<String, u64>::new());
-        for _ in 0..600 {
+        for _ in 0..400 {
             match dice.below(4) {
                 0 => {
                     let day = *dice.pick(&days).expect("there are four");

@@ -60,6 +60,15 @@ fn configured(mut command: Command, folder: &Path, settings: &[(&str, &str)]) ->
     command
 }
 
+/// The binary in front of `fake`, on a port that the system chooses.
+fn spawn(command: Command, folder: &Path, fake: &FakeFireworks, settings: &[(&str, &str)]) -> Child {
+    std::fs::write(folder.join("ca.pem"), fake.ca_pem()).expect("the CA file is written");
+    let upstream = fake.base_url();
+    let mut all = vec![("PORT", "0"), ("UPSTREAM", upstream.as_str()), ("CA_FILE", "ca.pem")];
+    all.extend_from_slice(settings);
+    configured(command, folder, &all).spawn().expect("the binary starts")
+}
+
 /// A start that is expected to end by itself.
 #[derive(Debug)]
 pub struct Ended {
@@ -191,11 +200,7 @@ impl Binary {
         fake: &FakeFireworks,
         settings: &[(&str, &str)],
     ) -> Self {
-        std::fs::write(folder.path().join("ca.pem"), fake.ca_pem()).expect("the CA file is written");
-        let upstream = fake.base_url();
-        let mut all = vec![("PORT", "0"), ("UPSTREAM", upstream.as_str()), ("CA_FILE", "ca.pem")];
-        all.extend_from_slice(settings);
-        let mut child = configured(command, folder.path(), &all).spawn().expect("the binary starts");
+        let mut child = spawn(command, folder.path(), fake, settings);
         let log = Arc::new(Log::default());
         let (filled, pipe) = (Arc::clone(&log), child.stderr.take().expect("piped"));
         let reader = std::thread::spawn(move || filled.fill_from(pipe));
@@ -207,6 +212,13 @@ impl Binary {
         let address = line.split_once("http://").and_then(|(_, rest)| rest.split([' ']).next()?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address in {line}"));
         Self { child, log, reader: Some(reader), address, folder }
+    }
+
+    /// Starts it and kills it so long afterwards, however far its start has come.
+    pub fn start_and_kill(folder: &Path, fake: &FakeFireworks, settings: &[(&str, &str)], after: Duration) {
+        let mut child = spawn(Command::new(path()), folder, fake, settings);
+        std::thread::sleep(after);
+        kill_hard(&mut child);
     }
 
     /// The first address it listens on.
