@@ -141,6 +141,7 @@ impl Exchange {
         self.sent_bytes += count;
         if self.is_sent() {
             ctx.admission.sent(&mut self.reservation, now.mono);
+            self.drop_what_no_try_needs();
         }
     }
 
@@ -150,11 +151,18 @@ impl Exchange {
     /// that comes whole, whose head comes when everything has been generated, minutes later. To cut that
     /// off would lose work that its client still waits for.
     pub(super) fn deadline(&self, timeouts: &Timeouts, now: Mono) -> Mono {
-        let step = now + self.timeout(timeouts);
+        let mut deadline = now + self.timeout(timeouts);
+        if let Stage::Held(held) = &self.stage {
+            deadline = deadline.min(held.read_until);
+        }
+        if self.is_bound_by_hold() { deadline.min(self.job.hold_until) } else { deadline }
+    }
+
+    fn is_bound_by_hold(&self) -> bool {
         match &self.stage {
-            Stage::Head { .. } if self.is_sent() && !self.job.is_stream => step,
-            Stage::Connecting | Stage::Head { .. } => step.min(self.job.hold_until),
-            Stage::Body(_) | Stage::Held(_) => step,
+            Stage::Connecting | Stage::Held(_) => true,
+            Stage::Head { .. } => self.job.is_stream || !self.is_sent(),
+            Stage::Body(_) => false,
         }
     }
 
@@ -177,7 +185,7 @@ impl Exchange {
             Stage::Body(_) => FailureClass::IdleInStream,
             Stage::Held(_) => return Ending::Held,
         };
-        let detail = if now >= self.job.hold_until && self.relay().is_none() {
+        let detail = if now >= self.job.hold_until && self.is_bound_by_hold() {
             let held = self.job.hold_until.since(self.job.queued_at);
             format!("its {:.0} s to begin an answer are over", held.as_secs_f64())
         } else {
@@ -186,7 +194,19 @@ impl Exchange {
         Ending::Failed(Failure::new(class, detail))
     }
 
-    /// How far the request has come.
+    /// Passes on an answer that is held back and still coming, if the request's time is over: there will be
+    /// no other. Whether it was so.
+    pub(super) fn release(&mut self, outbox: &mut Outbox, now: Mono) -> bool {
+        let Stage::Held(held) = &self.stage else { return false };
+        if now < self.job.hold_until {
+            return false;
+        }
+        self.stage = Stage::Body(Box::new(held.begin_replay(&self.job, None, outbox)));
+        self.drop_what_no_try_needs();
+        true
+    }
+
+    /// How far the request has come in this try.
     pub(super) fn reach(&self) -> Reach {
         match &self.stage {
             Stage::Connecting => Reach::NeverReached,
@@ -335,21 +355,30 @@ impl Exchange {
         let asked_wait = retry::asked_wait(&response.fields, now.wall);
         let pause = retry::wait(self.job.retries, asked_wait, ctx.jitter());
         self.learn(&response, verdict, now.mono + pause, ctx, now);
-        if verdict != Verdict::Final && self.job.may_come_back(now.mono + pause, verdict.was_refused(), ctx) {
-            self.stage = Stage::Held(Box::new(HeldAnswer::new(response, now.mono + pause)));
+        let is_worth_it = verdict != Verdict::Final && self.job.is_repeatable(verdict.was_refused());
+        if is_worth_it && self.job.may_come_back(now.mono + pause, ctx) {
+            let (back_at, read_until) = (now.mono + pause, now.mono + pause.max(HELD_ANSWER_TIMEOUT));
+            self.stage = Stage::Held(Box::new(HeldAnswer::new(response, back_at, read_until)));
             return self.receive(rest, outbox, ctx, now);
         }
-        let ask_to_wait = (verdict != Verdict::Final && ctx.config.retries_max > 0)
-            .then(|| rejection::retry_after(Some(pause)));
+        let ask_to_wait =
+            (is_worth_it && ctx.config.retries_max > 0).then(|| rejection::retry_after(Some(pause)));
         let mut relay = retrying::begin_relay(&self.job, &response, ask_to_wait.as_deref(), outbox);
         let count = |name| response.fields.text(name).and_then(|text| text.parse().ok());
         relay.meter.take_headers(count("fireworks-prompt-tokens"), count("fireworks-cached-prompt-tokens"));
         self.stage = Stage::Body(Box::new(relay));
-        if self.is_sent() {
-            // A stream can go on for half an hour, and its request may be megabytes.
-            self.job.body = Vec::new();
-        }
+        self.drop_what_no_try_needs();
         self.receive(rest, outbox, ctx, now)
+    }
+
+    /// An answer that is passed on is the last. It can go on for hours, and its request may be megabytes.
+    fn drop_what_no_try_needs(&mut self) {
+        if self.relay().is_some() {
+            self.job.last_answer = None;
+            if self.is_sent() {
+                self.job.body = Vec::new();
+            }
+        }
     }
 
     /// Tells the budgets how the request was received, and takes the live limits from the response's
@@ -364,7 +393,10 @@ impl Exchange {
     ) {
         let reception = match verdict {
             Verdict::Final => Reception::Admitted,
-            Verdict::RateLimited => Reception::RateLimited { until: back_at },
+            // Nobody waits for longer than that, so that somebody may as well ask.
+            Verdict::RateLimited => {
+                Reception::RateLimited { until: back_at.min(now.mono + ctx.config.max_hold) }
+            }
             Verdict::Overloaded => Reception::Overloaded,
             Verdict::Broken => Reception::Unknown,
         };
