@@ -1,5 +1,5 @@
 //! The core under virtual time: order, deadlines, windows, days; retries, time limits and the stop, each in
-//! its own file; and, in `storm`, long runs by dice.
+//! its own file; and, in `storm` and `faults`, long runs by dice.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 // A span that a test takes from a shorter one is a bug of the test, and may panic.
 #![allow(clippy::unchecked_time_subtraction)]
@@ -10,6 +10,8 @@ mod support;
 mod answers;
 #[path = "core/books.rs"]
 mod books;
+#[path = "core/faults.rs"]
+mod faults;
 #[path = "core/holds.rs"]
 mod holds;
 #[path = "core/leaving.rs"]

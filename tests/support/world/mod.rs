@@ -52,6 +52,8 @@ pub struct World {
     pub saves: Vec<Vec<u8>>,
     /// When each upstream connection was asked for.
     pub dials: Vec<(Mono, ConnId)>,
+    /// For which client each was.
+    pub owners: BTreeMap<ConnId, ConnId>,
     /// Upstream connections that were asked for and wait to be made, unless [`Self::connects`].
     pub dialed: VecDeque<ConnId>,
     /// Whether upstream connections are made at once.
@@ -78,6 +80,7 @@ impl World {
             log: Vec::new(),
             saves: Vec::new(),
             dials: Vec::new(),
+            owners: BTreeMap::new(),
             dialed: VecDeque::new(),
             connects: true,
             started_at: wall,
@@ -229,6 +232,11 @@ impl World {
         &self.upstreams[&upstream].got
     }
 
+    /// The upstream connections that were asked for and are not closed.
+    pub fn live_upstreams(&self) -> Vec<ConnId> {
+        self.upstreams.iter().filter(|(_, side)| !side.is_closed).map(|(conn, _)| *conn).collect()
+    }
+
     /// The upstream connections that are open and have got something.
     pub fn open_upstreams(&self) -> Vec<ConnId> {
         let open = self.upstreams.iter().filter(|(_, side)| !side.is_closed && !side.got.is_empty());
@@ -330,6 +338,8 @@ impl World {
             match output {
                 Output::Dial(upstream) => {
                     self.dials.push((self.now.mono, upstream));
+                    let owner = self.proxy.context_mut().owner_of(upstream);
+                    self.owners.extend(owner.map(|client| (upstream, client)));
                     self.upstreams.insert(upstream, Side::default());
                     self.dialed.push_back(upstream);
                 }
