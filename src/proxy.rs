@@ -115,12 +115,13 @@ impl Proxy {
             return self.stop(now);
         }
         self.ctx.begin_draining(now.mono);
-        let waiting = self.ctx.admission.waiting();
-        for client in self.sessions.keys().copied().collect::<Vec<_>>() {
-            self.sessions.get_mut(&client).expect("a key of the map").drain(&mut self.ctx, now);
+        let Self { sessions, ctx, .. } = self;
+        let mut refused = 0;
+        for session in sessions.values_mut() {
+            refused += usize::from(session.drain(ctx, now));
         }
         let line = format!(
-            "stopping: {} requests in flight may end within {} s, {waiting} waiting ones get 503; once more \
+            "stopping: {} requests in flight may end within {} s, {refused} waiting ones get 503; once more \
              stops at once",
             self.ctx.stats.in_flight,
             self.ctx.config.drain.as_secs_f64()

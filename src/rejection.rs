@@ -86,7 +86,7 @@ impl Rejection {
         }
     }
 
-    /// How far the request had come.
+    /// How far the request had come in the try that this is about.
     pub fn reach(&self) -> Reach {
         match self {
             Self::Upstream { failure, .. } => failure.class.reach(),
@@ -94,10 +94,13 @@ impl Rejection {
         }
     }
 
-    /// The answer for the client.
-    pub fn answer(&self, dialect: Dialect) -> Answer {
-        let message = format!("fireworks-proxy: {}", self.message());
-        let (code, reach) = (self.code(), self.reach().name());
+    /// The answer for the client. `reach` is how far the request had come in any try.
+    pub fn answer(&self, dialect: Dialect, reach: Reach) -> Answer {
+        let mut message = format!("fireworks-proxy: {}", self.message());
+        if matches!(self, Self::Upstream { .. }) && reach > self.reach() {
+            message += "; an earlier try had come further";
+        }
+        let (code, reach) = (self.code(), reach.name());
         let body = match dialect {
             Dialect::Anthropic => json!({
                 "type": "error",
@@ -197,11 +200,11 @@ mod tests {
     use crate::budget::Dimension;
 
     fn body(rejection: &Rejection, dialect: Dialect) -> serde_json::Value {
-        serde_json::from_slice(&rejection.answer(dialect).body).expect("JSON")
+        serde_json::from_slice(&rejection.answer(dialect, rejection.reach()).body).expect("JSON")
     }
 
     fn field(rejection: &Rejection, name: &str) -> Option<String> {
-        let answer = rejection.answer(Dialect::OpenAi);
+        let answer = rejection.answer(Dialect::OpenAi, rejection.reach());
         answer.fields.into_iter().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 

@@ -1,16 +1,39 @@
-//! The core under virtual time: order, deadlines, windows, days; and, in `storm`, long runs by dice.
+//! The core under virtual time: order, deadlines, windows, days; retries, time limits and the stop, each in
+//! its own file; and, in `storm` and `faults`, long runs by dice.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+// A span that a test takes from a shorter one is a bug of the test, and may panic.
+#![allow(clippy::unchecked_time_subtraction)]
 
 mod support;
 
+#[path = "core/answers.rs"]
+mod answers;
+#[path = "core/books.rs"]
+mod books;
 #[path = "core/clocks.rs"]
 mod clocks;
+#[path = "core/faults.rs"]
+mod faults;
+#[path = "core/holds.rs"]
+mod holds;
+#[path = "core/leaving.rs"]
+mod leaving;
+#[path = "core/pace.rs"]
+mod pace;
+#[path = "core/phases.rs"]
+mod phases;
+#[path = "core/retries.rs"]
+mod retries;
 #[path = "core/saving.rs"]
 mod saving;
 #[path = "core/sessions.rs"]
 mod sessions;
+#[path = "core/stopping.rs"]
+mod stopping;
 #[path = "core/storm.rs"]
 mod storm;
+#[path = "core/timeouts.rs"]
+mod timeouts;
 
 use std::time::Duration;
 

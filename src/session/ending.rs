@@ -33,7 +33,8 @@ impl Session {
         ctx.close(exchange.conn);
         ctx.stats.left_upstream();
         let reach = exchange.reach();
-        let (job, response, spent) = exchange.finish(&ending, ctx, now);
+        let (mut job, response, spent) = exchange.finish(&ending, ctx, now);
+        job.reach = job.reach.max(reach);
         match (ending, response) {
             (Ending::Failed(failure), Response::None) => {
                 note_failure(&failure, ctx, now);
@@ -50,7 +51,7 @@ impl Session {
                 let status = relay.as_ref().map(|relay| relay.status);
                 let record = AccessRecord { status, tokens, ..record_of(&job, now) };
                 let keeps_alive = relay.is_some_and(|relay| relay.keeps_alive);
-                self.end_response(&ending, keeps_alive, (record, reach), ctx, now);
+                self.end_response(&ending, keeps_alive, (record, job.reach), ctx, now);
             }
         }
     }
@@ -103,9 +104,10 @@ impl Session {
             Rejection::Upstream { .. } => ctx.stats.failed += 1,
             _ => ctx.stats.refused += 1,
         }
+        let reach = job.reach.max(rejection.reach());
         let record = AccessRecord {
             status: Some(rejection.status()),
-            outcome: Some((rejection.code(), rejection.reach())),
+            outcome: Some((rejection.code(), reach)),
             ..record_of(job, now)
         };
         ctx.log(Level::Warn, status::access_line(&record));
@@ -114,7 +116,7 @@ impl Session {
         }
         let goes_on = job.head.keeps_alive() && !ctx.is_draining();
         let next = if goes_on { Next::Head } else { Next::Linger };
-        let answer = rejection.answer(job.forward.dialect);
+        let answer = rejection.answer(job.forward.dialect, reach);
         let answer = answer.with("x-fireworks-proxy-retries", job.retries.to_string());
         self.answer(&answer, &job.head, next, ctx, now);
     }
@@ -131,7 +133,7 @@ impl Session {
         ctx.stats.count_failure(rejection.reach(), rejection.code());
         let line = format!("refused a request with {}: {}", rejection.status(), rejection.message());
         ctx.log(Level::Warn, line);
-        let answer = rejection.answer(dialect.unwrap_or(Dialect::OpenAi));
+        let answer = rejection.answer(dialect.unwrap_or(Dialect::OpenAi), rejection.reach());
         self.outbox.push(&answer.to_bytes(false, true));
         self.flush(Next::Linger, ctx, now);
     }
@@ -153,6 +155,40 @@ impl Session {
         self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx);
         ctx.run(self.id);
     }
+
+    /// The proxy is being stopped: who is not at the upstream yet does not get there. Whether that is so of
+    /// this one's request.
+    pub fn drain(&mut self, ctx: &mut Context, now: Now) -> bool {
+        match &self.phase {
+            Phase::Queued(_, ticket) => drop(ctx.admission.leave(*ticket)),
+            Phase::Paused(_) => {}
+            _ => return false,
+        }
+        let (Phase::Queued(mut job, _) | Phase::Paused(mut job)) =
+            std::mem::replace(&mut self.phase, Phase::Closed)
+        else {
+            unreachable!("it was looked at just now");
+        };
+        job.end_wait(now.mono);
+        self.reject_job(&Rejection::Draining, &job, ctx, now);
+        true
+    }
+
+    /// The proxy stops now: what is under way is cut, and settled with what was seen. Whether anything
+    /// was cut.
+    pub fn stop(&mut self, ctx: &mut Context, now: Now) -> bool {
+        let is_cut = self.is_busy() && !matches!(self.phase, Phase::Linger);
+        if matches!(self.phase, Phase::Exchange(_)) {
+            self.end_exchange(Ending::Stopped, ctx, now);
+        }
+        self.close(ctx);
+        is_cut
+    }
+
+    /// Whether somebody waits for an answer, or for the rest of one.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.phase, Phase::Head | Phase::Closed)
+    }
 }
 
 /// The refusal of a generation request when the day's tokens are spent.
@@ -166,11 +202,10 @@ pub(super) fn daily_limit(ctx: &Context) -> Rejection {
 
 /// The client of a request that is not at the upstream has left.
 pub(super) fn client_gone(job: &mut Job, ctx: &mut Context, now: Now) {
-    job.waited += now.mono.since(job.held_since);
-    let reach = job.reach();
+    job.end_wait(now.mono);
     ctx.stats.client_gone += 1;
-    ctx.stats.count_failure(reach, CLIENT_GONE);
-    let record = AccessRecord { outcome: Some((CLIENT_GONE, reach)), ..record_of(job, now) };
+    ctx.stats.count_failure(job.reach, CLIENT_GONE);
+    let record = AccessRecord { outcome: Some((CLIENT_GONE, job.reach)), ..record_of(job, now) };
     ctx.log(Level::Info, status::access_line(&record));
 }
 

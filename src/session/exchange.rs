@@ -31,6 +31,9 @@ use crate::{
     time::{Mono, Now},
 };
 
+/// The body of an answer that is not passed on, without a byte. It is there to be kept, not waited for.
+const HELD_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How much of a response is held for a client that does not read: eight TLS records' worth, which
 /// keeps a fast client busy and a slow one from filling our memory.
 const RELAY_BYTES_MAX: usize = 128 * 1024;
@@ -138,6 +141,7 @@ impl Exchange {
         self.sent_bytes += count;
         if self.is_sent() {
             ctx.admission.sent(&mut self.reservation, now.mono);
+            self.drop_what_no_try_needs();
         }
     }
 
@@ -147,12 +151,18 @@ impl Exchange {
     /// that comes whole, whose head comes when everything has been generated, minutes later. To cut that
     /// off would lose work that its client still waits for.
     pub(super) fn deadline(&self, timeouts: &Timeouts, now: Mono) -> Mono {
-        let step = now + self.timeout(timeouts);
+        let mut deadline = now + self.timeout(timeouts);
+        if let Stage::Held(held) = &self.stage {
+            deadline = deadline.min(held.read_until);
+        }
+        if self.is_bound_by_hold() { deadline.min(self.job.hold_until) } else { deadline }
+    }
+
+    fn is_bound_by_hold(&self) -> bool {
         match &self.stage {
-            Stage::Head { .. } if self.is_sent() && !self.job.is_stream => step,
-            Stage::Connecting | Stage::Head { .. } => step.min(self.job.hold_until),
-            Stage::Body(_) => step,
-            Stage::Held(held) => held.read_until,
+            Stage::Connecting | Stage::Held(_) => true,
+            Stage::Head { .. } => self.job.is_stream || !self.is_sent(),
+            Stage::Body(_) => false,
         }
     }
 
@@ -161,7 +171,8 @@ impl Exchange {
         match &self.stage {
             Stage::Connecting => timeouts.connect,
             Stage::Head { .. } if !self.is_sent() => timeouts.write,
-            Stage::Head { .. } | Stage::Body(_) | Stage::Held(_) => timeouts.read,
+            Stage::Head { .. } | Stage::Body(_) => timeouts.read,
+            Stage::Held(_) => HELD_ANSWER_TIMEOUT,
         }
     }
 
@@ -174,7 +185,7 @@ impl Exchange {
             Stage::Body(_) => FailureClass::IdleInStream,
             Stage::Held(_) => return Ending::Held,
         };
-        let detail = if now >= self.job.hold_until && self.relay().is_none() {
+        let detail = if now >= self.job.hold_until && self.is_bound_by_hold() {
             let held = self.job.hold_until.since(self.job.queued_at);
             format!("its {:.0} s to begin an answer are over", held.as_secs_f64())
         } else {
@@ -183,7 +194,19 @@ impl Exchange {
         Ending::Failed(Failure::new(class, detail))
     }
 
-    /// How far the request has come.
+    /// Passes on an answer that is held back and still coming, if the request's time is over: there will be
+    /// no other. Whether it was so.
+    pub(super) fn release(&mut self, outbox: &mut Outbox, now: Mono) -> bool {
+        let Stage::Held(held) = &self.stage else { return false };
+        if now < self.job.hold_until {
+            return false;
+        }
+        self.stage = Stage::Body(Box::new(held.begin_replay(&self.job, None, outbox)));
+        self.drop_what_no_try_needs();
+        true
+    }
+
+    /// How far the request has come in this try.
     pub(super) fn reach(&self) -> Reach {
         match &self.stage {
             Stage::Connecting => Reach::NeverReached,
@@ -334,8 +357,10 @@ impl Exchange {
         });
         let back_at = now.mono + pause.unwrap_or_default();
         self.learn(&response, verdict, back_at, ctx, now);
-        if pause.is_some() && self.job.may_come_back(back_at, verdict.was_refused(), ctx) {
-            self.stage = Stage::Held(Box::new(HeldAnswer::new(response, back_at, now.mono)));
+        let pause = pause.filter(|_| self.job.is_repeatable(verdict.was_refused()));
+        if pause.is_some() && self.job.may_come_back(back_at, ctx) {
+            let read_until = back_at.max(now.mono + HELD_ANSWER_TIMEOUT);
+            self.stage = Stage::Held(Box::new(HeldAnswer::new(response, back_at, read_until)));
             return self.receive(rest, outbox, ctx, now);
         }
         let ask_to_wait =
@@ -344,11 +369,18 @@ impl Exchange {
         let count = |name| response.fields.text(name).and_then(|text| text.parse().ok());
         relay.meter.take_headers(count("fireworks-prompt-tokens"), count("fireworks-cached-prompt-tokens"));
         self.stage = Stage::Body(Box::new(relay));
-        if self.is_sent() {
-            // A stream can go on for half an hour, and its request may be megabytes.
-            self.job.body = Vec::new();
-        }
+        self.drop_what_no_try_needs();
         self.receive(rest, outbox, ctx, now)
+    }
+
+    /// An answer that is passed on is the last. It can go on for hours, and its request may be megabytes.
+    fn drop_what_no_try_needs(&mut self) {
+        if self.relay().is_some() {
+            self.job.last_answer = None;
+            if self.is_sent() {
+                self.job.body = Vec::new();
+            }
+        }
     }
 
     /// Tells the budgets how the request was received, and takes the live limits from the response's

@@ -5,6 +5,7 @@ use super::{Next, Phase, Session, ending, job::Job, job::Upload};
 use crate::{
     admission::Waiter,
     context::Context,
+    failure::Reach,
     http::{
         head::{self, Framing, HeadSearch, RequestHead},
         write::CONTINUE,
@@ -73,7 +74,7 @@ impl Session {
             Route::Root => status::root(),
             Route::Health => status::health::page(ctx, now),
             Route::Usage => status::usage::page(ctx, now),
-            Route::PageMethodNotAllowed => Rejection::PageMethod.answer(Dialect::OpenAi),
+            Route::PageMethodNotAllowed => Rejection::PageMethod.answer(Dialect::OpenAi, Reach::NeverReached),
             Route::Forward(forward) => return self.begin_upload(head, forward, ctx, now),
         };
         // A page's request has no body worth reading: if it brings one, the connection ends.

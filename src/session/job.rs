@@ -11,7 +11,7 @@ use crate::{
     },
     config::Config,
     context::Context,
-    failure::Failure,
+    failure::{Failure, Reach},
     http::{
         HttpError,
         body::BodyReader,
@@ -117,6 +117,8 @@ pub(super) struct Job {
     pub(super) waited: Duration,
     /// How often it was tried again so far.
     pub(super) retries: u32,
+    /// How far it has come, in whichever try it came furthest.
+    pub(super) reach: Reach,
     /// Its place in the queue.
     pub(super) ticket: Option<Ticket>,
     /// The upstream's last answer, which was not passed on.
@@ -157,6 +159,7 @@ impl Job {
             held_since: now,
             waited: Duration::ZERO,
             retries: 0,
+            reach: Reach::NeverReached,
             ticket: None,
             last_answer: None,
             last_failure: None,
@@ -168,11 +171,17 @@ impl Job {
         (now + self.wait_left).min(self.hold_until)
     }
 
+    /// It is not kept from the upstream any longer, or will not get there.
+    pub(super) fn end_wait(&mut self, now: Mono) {
+        self.waited += now.since(self.held_since);
+        self.held_since = now;
+    }
+
     /// It leaves the queue for the upstream. Whether that is a retry.
     pub(super) fn admitted(&mut self, ticket: Ticket, now: Mono) -> bool {
         let is_retry = self.ticket.replace(ticket).is_some();
         self.retries += u32::from(is_retry);
-        self.waited += now.since(self.held_since);
+        self.end_wait(now);
         self.wait_left = self.wait_left.saturating_sub(now.since(self.in_queue_since));
         is_retry
     }

@@ -55,6 +55,8 @@ pub struct Session {
     inbox: Vec<u8>,
     search: HeadSearch,
     outbox: Outbox,
+    /// When the client last took something, or was first given something to take.
+    client_moved_at: Mono,
     deadline: Mono,
     /// When the connection is closed if no request begins.
     idle_until: Mono,
@@ -103,6 +105,7 @@ impl Session {
             inbox: Vec::new(),
             search: HeadSearch::default(),
             outbox: Outbox::default(),
+            client_moved_at: now.mono,
             deadline: now.mono,
             idle_until: now.mono + ctx.config.timeouts.client_idle,
             timer: None,
@@ -157,6 +160,9 @@ impl Session {
     /// Something happened on the upstream connection of this session's exchange.
     pub fn handle_upstream(&mut self, input: Input<'_>, ctx: &mut Context, now: Now) {
         let Phase::Exchange(exchange) = &mut self.phase else { return };
+        if self.outbox.is_empty() {
+            self.client_moved_at = now.mono;
+        }
         let outcome = match input {
             Input::Connected => {
                 exchange.connected(ctx);
@@ -171,9 +177,8 @@ impl Session {
             Input::Failed(failure) => exchange.broke(failure),
             Input::Accepted => unreachable!("only clients are accepted"),
         };
-        let deadline = exchange.deadline(&ctx.config.timeouts, now.mono);
         match outcome {
-            Ok(Progress::More) => self.set_deadline(deadline, ctx),
+            Ok(Progress::More) => self.set_exchange_deadline(ctx, now),
             Ok(Progress::Whole) => self.end_exchange(Ending::Complete, ctx, now),
             Ok(Progress::Held) => self.end_exchange(Ending::Held, ctx, now),
             Err(failure) => self.end_exchange(Ending::Failed(failure), ctx, now),
@@ -198,9 +203,8 @@ impl Session {
         let is_retry = job.admitted(ticket, now.mono);
         ctx.stats.retries += u64::from(is_retry);
         ctx.stats.admitted(job.waited, now.mono);
-        let exchange = Exchange::begin(self.id, job, reservation, ctx);
-        self.set_deadline(exchange.deadline(&ctx.config.timeouts, now.mono), ctx);
-        self.phase = Phase::Exchange(Box::new(exchange));
+        self.phase = Phase::Exchange(Box::new(Exchange::begin(self.id, job, reservation, ctx)));
+        self.set_exchange_deadline(ctx, now);
     }
 
     /// The session's timer has fired.
@@ -219,54 +223,20 @@ impl Session {
             }
             Phase::Queued(..) => self.wait_is_over(ctx, now),
             Phase::Paused(_) => self.pause_is_over(ctx, now),
-            // It is the client that has stopped, if it still has bytes to take.
-            Phase::Exchange(_) if !self.outbox.is_empty() => self.client_left(ctx, now),
-            Phase::Exchange(exchange) => {
-                let ending = exchange.timed_out(&ctx.config.timeouts, now.mono);
-                self.end_exchange(ending, ctx, now);
-            }
+            Phase::Exchange(_) => self.exchange_timed_out(ctx, now),
             Phase::Flush(_) | Phase::Linger | Phase::Closed => self.close(ctx),
         }
         self.advance(ctx, now);
     }
 
-    /// The proxy is being stopped: who is not at the upstream yet does not get there.
-    pub fn drain(&mut self, ctx: &mut Context, now: Now) {
-        match &self.phase {
-            Phase::Queued(_, ticket) => drop(ctx.admission.leave(*ticket)),
-            Phase::Paused(_) => {}
-            _ => return,
-        }
-        let (Phase::Queued(job, _) | Phase::Paused(job)) = std::mem::replace(&mut self.phase, Phase::Closed)
-        else {
-            unreachable!("it was looked at just now");
-        };
-        self.reject_job(&Rejection::Draining, &job, ctx, now);
-    }
-
-    /// The proxy stops now: what is under way is cut, and settled with what was seen. Whether anything
-    /// was cut.
-    pub fn stop(&mut self, ctx: &mut Context, now: Now) -> bool {
-        let is_cut = self.is_busy() && !matches!(self.phase, Phase::Linger);
-        if matches!(self.phase, Phase::Exchange(_)) {
-            self.end_exchange(Ending::Stopped, ctx, now);
-        }
-        self.close(ctx);
-        is_cut
-    }
-
-    /// Whether somebody waits for an answer, or for the rest of one.
-    pub fn is_busy(&self) -> bool {
-        !matches!(self.phase, Phase::Head | Phase::Closed)
-    }
-
     fn wrote(&mut self, count: usize, ctx: &mut Context, now: Now) {
         self.outbox.wrote(count);
+        self.client_moved_at = now.mono;
         match &self.phase {
             // The client's progress counts as the exchange's: it makes room for more of the response.
             Phase::Exchange(exchange) => {
                 ctx.run(exchange.conn);
-                self.set_deadline(exchange.deadline(&ctx.config.timeouts, now.mono), ctx);
+                self.set_exchange_deadline(ctx, now);
             }
             Phase::Flush(_) => self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx),
             _ => {}
@@ -334,6 +304,38 @@ impl Session {
             Phase::Closed => {}
             Phase::Head | Phase::Body(_) | Phase::Flush(_) | Phase::Linger => self.close(ctx),
         }
+    }
+
+    fn exchange_timed_out(&mut self, ctx: &mut Context, now: Now) {
+        if self.has_answer_to_take() {
+            return self.client_left(ctx, now);
+        }
+        let Phase::Exchange(exchange) = &mut self.phase else { return };
+        if exchange.release(&mut self.outbox, now.mono) {
+            self.client_moved_at = now.mono;
+            self.set_exchange_deadline(ctx, now);
+            return ctx.run(self.id);
+        }
+        let ending = exchange.timed_out(&ctx.config.timeouts, now.mono);
+        self.end_exchange(ending, ctx, now);
+    }
+
+    /// Whether the client has something of an answer to take.
+    fn has_answer_to_take(&self) -> bool {
+        let Phase::Exchange(exchange) = &self.phase else { return false };
+        exchange.relay().is_some() && !self.outbox.is_empty()
+    }
+
+    /// An answer waits for the client while that has something to take, and for the upstream otherwise.
+    fn set_exchange_deadline(&mut self, ctx: &mut Context, now: Now) {
+        let Phase::Exchange(exchange) = &self.phase else { return };
+        let timeouts = &ctx.config.timeouts;
+        let deadline = if self.has_answer_to_take() {
+            self.client_moved_at + timeouts.client_body
+        } else {
+            exchange.deadline(timeouts, now.mono)
+        };
+        self.set_deadline(deadline, ctx);
     }
 
     fn close(&mut self, ctx: &mut Context) {

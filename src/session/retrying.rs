@@ -26,9 +26,6 @@ use crate::{
 /// The longest body of an answer that is kept: the error pages of edges are a few kilobytes.
 const HELD_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// The longest time for the body of an answer that is kept to come. It is kept, not waited for.
-const HELD_BODY_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// An answer that is not passed on, because its request is tried again.
 #[derive(Debug)]
 pub(super) struct HeldAnswer {
@@ -38,16 +35,16 @@ pub(super) struct HeldAnswer {
     bytes: Vec<u8>,
     /// When the request may be tried again.
     pub(super) back_at: Mono,
-    /// When the rest of the body is not waited for any more.
+    /// When no more of it is waited for: the next try matters more.
     pub(super) read_until: Mono,
     is_whole: bool,
 }
 
 impl HeldAnswer {
-    pub(super) fn new(head: ResponseHead, back_at: Mono, now: Mono) -> Self {
+    pub(super) fn new(head: ResponseHead, back_at: Mono, read_until: Mono) -> Self {
         let reader = BodyReader::new(head.framing);
         let is_whole = reader.is_ended();
-        Self { head, reader, bytes: Vec::new(), back_at, read_until: now + HELD_BODY_TIMEOUT, is_whole }
+        Self { head, reader, bytes: Vec::new(), back_at, read_until, is_whole }
     }
 
     pub(super) fn status(&self) -> u16 {
@@ -76,11 +73,12 @@ impl HeldAnswer {
         self.is_whole |= self.reader.may_close();
     }
 
-    /// Passes it on, with a `retry-after` where it has none.
-    fn replay(&self, job: &Job, ask_to_wait: &str, client: &mut Outbox) -> Relay {
-        let mut relay = begin_relay(job, &self.head, Some(ask_to_wait), client);
+    /// Passes on what there is of it, with a `retry-after` where it has none: when there may be room, if
+    /// that is known.
+    pub(super) fn begin_replay(&self, job: &Job, room_in: Option<Duration>, client: &mut Outbox) -> Relay {
+        let ask_to_wait = rejection::retry_after(room_in);
+        let mut relay = begin_relay(job, &self.head, Some(&ask_to_wait), client);
         relay.pass(&self.bytes, client).expect("its framing was read before");
-        relay.close(client);
         relay
     }
 }
@@ -103,22 +101,15 @@ pub(super) fn begin_relay(
 }
 
 impl Job {
-    /// Whether the request may be tried again at that time. `is_undone` says that what was tried has
-    /// certainly done nothing.
-    pub(super) fn may_come_back(&self, back_at: Mono, is_undone: bool, ctx: &Context) -> bool {
-        let is_repeatable =
-            is_undone || self.forward.is_generation || retry::is_idempotent(&self.head.method);
-        let has_time = self.retries < ctx.config.retries_max && back_at < self.hold_until;
-        has_time && is_repeatable && !ctx.is_draining()
+    /// Whether trying the request again does no harm. `is_undone` says that what was tried has certainly
+    /// done nothing.
+    pub(super) fn is_repeatable(&self, is_undone: bool) -> bool {
+        is_undone || self.forward.is_generation || retry::is_idempotent(&self.head.method)
     }
 
-    /// How far it had come when it was tried last.
-    pub(super) fn reach(&self) -> Reach {
-        match (&self.last_answer, &self.last_failure) {
-            (Some(_), _) => Reach::Acknowledged,
-            (None, Some(failure)) => failure.class.reach(),
-            (None, None) => Reach::NeverReached,
-        }
+    /// Whether there is another try, and time for it at `back_at`.
+    pub(super) fn may_come_back(&self, back_at: Mono, ctx: &Context) -> bool {
+        self.retries < ctx.config.retries_max && back_at < self.hold_until && !ctx.is_draining()
     }
 }
 
@@ -132,13 +123,19 @@ impl Session {
         now: Now,
     ) {
         let (status, back_at) = (held.status().to_string(), held.back_at);
+        job.last_failure = None;
         if held.is_whole {
             job.last_answer = Some(Box::new(held));
         } else {
             let detail = format!("it answered {status}, and not to the end or too much to keep");
             job.last_failure = Some(Failure::new(FailureClass::CutInStream, detail));
         }
-        self.pause(job, back_at, &status, ctx, now);
+        // It may have taken its time, in which the proxy was asked to stop.
+        if job.may_come_back(back_at, ctx) {
+            self.pause(job, back_at, &status, ctx, now);
+        } else {
+            self.give_up(job, None, ctx, now);
+        }
     }
 
     /// The exchange failed before an answer began.
@@ -153,7 +150,8 @@ impl Session {
         let is_undone = failure.class.reach() == Reach::NeverReached;
         let class = failure.class;
         job.last_failure = Some(failure);
-        if retry::may_pass(class) && job.may_come_back(back_at, is_undone, ctx) {
+        let is_worth_it = retry::may_pass(class) && job.is_repeatable(is_undone);
+        if is_worth_it && job.may_come_back(back_at, ctx) {
             self.pause(job, back_at, class.name(), ctx, now);
         } else {
             self.give_up(job, None, ctx, now);
@@ -161,14 +159,11 @@ impl Session {
     }
 
     fn pause(&mut self, mut job: Box<Job>, back_at: Mono, after: &str, ctx: &mut Context, now: Now) {
-        if ctx.is_draining() {
-            // The stop came while the answer was being kept.
-            return self.give_up(job, None, ctx, now);
-        }
         job.held_since = now.mono;
         let pause = back_at.since(now.mono);
         let retries_max = ctx.config.retries_max;
-        let record = RetryRecord { after, pause, retries_max, request: ending::record_of(&job, now) };
+        let request = AccessRecord { retries: job.retries + 1, ..ending::record_of(&job, now) };
+        let record = RetryRecord { request, after, pause, retries_max };
         ctx.log(Level::Info, status::retry_line(&record));
         self.phase = Phase::Paused(job);
         self.set_deadline(back_at, ctx);
@@ -182,6 +177,8 @@ impl Session {
         let ticket = job.ticket.expect("a request that was tried was queued before");
         let waiter = Waiter { client: self.id, asked: job.asked, since: job.queued_at };
         ctx.admission.enqueue_again(ticket, waiter);
+        // It stops where nobody waits and nothing is in flight, as it is during a pause.
+        ctx.set_stats_line(now.mono);
         job.in_queue_since = now.mono;
         let deadline = job.wait_deadline(now.mono);
         self.phase = Phase::Queued(job, ticket);
@@ -194,7 +191,7 @@ impl Session {
             unreachable!("only a queued request waits");
         };
         let refusal = ctx.admission.leave(ticket);
-        job.waited += now.mono.since(job.held_since);
+        job.end_wait(now.mono);
         self.give_up(job, refusal, ctx, now);
     }
 
@@ -203,7 +200,8 @@ impl Session {
     fn give_up(&mut self, mut job: Box<Job>, refusal: Option<Refusal>, ctx: &mut Context, now: Now) {
         let room_in = refusal.and_then(|refusal| refusal.until).map(|until| until.since(now.mono));
         if let Some(held) = job.last_answer.take() {
-            let relay = held.replay(&job, &rejection::retry_after(room_in), &mut self.outbox);
+            let mut relay = held.begin_replay(&job, room_in, &mut self.outbox);
+            relay.close(&mut self.outbox);
             ctx.stats.finished += 1;
             let record = AccessRecord { status: Some(relay.status), ..ending::record_of(&job, now) };
             ctx.log(Level::Warn, status::access_line(&record));
@@ -214,6 +212,7 @@ impl Session {
                 let upstream = ctx.config.upstream.to_string();
                 Rejection::Upstream { upstream, failure, tries: job.retries + 1 }
             }
+            None if ctx.is_draining() => Rejection::Draining,
             None => Rejection::QueueTimeout {
                 waited: job.waited,
                 waited_for: refusal.map_or(WaitsFor::Requests, |refusal| refusal.waits_for),

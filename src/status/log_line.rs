@@ -59,7 +59,7 @@ pub fn retry_line(record: &RetryRecord<'_>) -> String {
         "retry | {} {} after={after} retry={}/{retries_max} in={:.3}s model={} session={} held={:.3}s",
         shown(request.method),
         shown(request.path),
-        request.retries + 1,
+        request.retries,
         pause.as_secs_f64(),
         request.model.map_or_else(|| "-".to_owned(), shown),
         request.agent_session.map_or_else(|| "-".to_owned(), shown),

@@ -4,24 +4,32 @@
 //! Keeps the contract of [`Proxy`]: mutate once, then drain the outputs. Everything that the core asks for is
 //! kept in order in [`World::trace`], with the bytes that it writes.
 
+mod books;
+mod dice;
+mod messages;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use fireworks_proxy::{
-    budget::Balance,
     config::{Config, Raw},
     event::{ConnId, Input, Output},
     failure::{Failure, FailureClass},
     proxy::Proxy,
     time::{Mono, Now, Wall},
 };
-use log::Level;
 use serde_json::Value;
+
+pub use dice::Dice;
+pub use messages::{answer_bytes, answer_with, chat, streamed};
 
 /// More timers than any test sets off at one point in time.
 const TIMERS_MAX: usize = 100_000;
+
+/// What the core's own dice fall by.
+pub const SEED: u64 = 7;
 
 /// The other end of a connection.
 #[derive(Default)]
@@ -38,14 +46,20 @@ pub struct World {
     pub proxy: Proxy,
     /// Everything that the core asked for, in order.
     pub trace: Vec<String>,
-    /// What it wrote to the log.
-    pub log: Vec<(Mono, Level, String)>,
+    /// The lines that it has logged, each behind its level.
+    pub log: Vec<String>,
+    /// When each of them was.
+    pub logged_at: Vec<Mono>,
     /// The state files that it asked to be saved, and that were.
     pub saves: Vec<Vec<u8>>,
     /// Why the state file cannot be written, if it cannot.
     pub save_error: Option<&'static str>,
     /// How often the core has asked to save.
     pub save_attempts: usize,
+    /// When each upstream connection was asked for.
+    pub dials: Vec<(Mono, ConnId)>,
+    /// For which client each was.
+    pub owners: BTreeMap<ConnId, ConnId>,
     /// Upstream connections that were asked for and wait to be made, unless [`Self::connects`].
     pub dialed: VecDeque<ConnId>,
     /// Whether upstream connections are made at once.
@@ -56,6 +70,8 @@ pub struct World {
     clients: BTreeMap<ConnId, Side>,
     upstreams: BTreeMap<ConnId, Side>,
     runnable: BTreeSet<ConnId>,
+    /// Connections whose other end takes nothing.
+    stalled: BTreeSet<ConnId>,
 }
 
 impl World {
@@ -71,12 +87,15 @@ impl World {
         let raw = Raw::from_variables(variables).expect("Unicode settings");
         let now = Now { mono: Mono::ZERO, wall };
         let mut world = Self {
-            proxy: Proxy::new(Config::from_raw(&raw).expect("settings that are accepted"), 7, now),
+            proxy: Proxy::new(Config::from_raw(&raw).expect("settings that are accepted"), SEED, now),
             trace: Vec::new(),
             log: Vec::new(),
+            logged_at: Vec::new(),
             saves: Vec::new(),
             save_error: None,
             save_attempts: 0,
+            dials: Vec::new(),
+            owners: BTreeMap::new(),
             dialed: VecDeque::new(),
             connects: true,
             wall_at_zero: wall,
@@ -84,6 +103,7 @@ impl World {
             clients: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             runnable: BTreeSet::new(),
+            stalled: BTreeSet::new(),
         };
         world.proxy.handle_start(file, now);
         world.run();
@@ -100,7 +120,8 @@ impl World {
     /// Moves the time on to `at`, with every timer on the way at its own time.
     pub fn advance_to(&mut self, at: Mono) {
         for _ in 0..TIMERS_MAX {
-            let Some((next, _)) = self.proxy.poll_timeout().filter(|(next, _)| *next <= at) else {
+            let timer = self.proxy.poll_timeout().filter(|(next, _)| *next <= at);
+            let Some((next, _)) = timer.filter(|_| self.proxy.stopped().is_none()) else {
                 return self.set_time(at);
             };
             self.set_time(next.max(self.now.mono));
@@ -135,8 +156,8 @@ impl World {
         self.now.wall
     }
 
-    /// The shell is about to stop.
-    pub fn shut_down(&mut self) {
+    /// Somebody asks the proxy to stop.
+    pub fn shutdown(&mut self) {
         self.proxy.handle_shutdown(self.now);
         self.run();
     }
@@ -172,6 +193,22 @@ impl World {
         self.text_of(client).strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
     }
 
+    /// The clients that are there and have been told nothing.
+    pub fn clients_without_answer(&self) -> Vec<ConnId> {
+        let mute = self.clients.iter().filter(|(_, side)| !side.is_closed && side.got.is_empty());
+        mute.map(|(conn, _)| *conn).collect()
+    }
+
+    /// A field of a client's first answer.
+    pub fn field_of(&self, client: ConnId, name: &str) -> Option<String> {
+        let text = self.text_of(client);
+        let fields = text.split("\r\n\r\n").next()?.lines().filter_map(|line| line.split_once(": "));
+        let mut values = fields.filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        let value = values.next().map(str::to_owned);
+        assert_eq!(values.next(), None, "{name} comes twice in {text}");
+        value
+    }
+
     /// The body of a client's first answer, parsed.
     #[track_caller]
     pub fn json_of(&self, client: ConnId) -> Value {
@@ -197,11 +234,22 @@ impl World {
 
     // The upstream's side.
 
-    /// The upstream connection that was asked for on behalf of the request with this `x-name`.
+    /// The latest upstream connection on which the request with this `x-name` came.
     pub fn upstream_of(&self, name: &str) -> Option<ConnId> {
+        self.upstreams_of(name).pop()
+    }
+
+    /// Every upstream connection on which the request with this `x-name` came, in their order.
+    pub fn upstreams_of(&self, name: &str) -> Vec<ConnId> {
         let field = format!("x-name: {name}\r\n");
         let is_it = |side: &Side| String::from_utf8_lossy(&side.got).contains(&field);
-        self.upstreams.iter().find(|(_, side)| is_it(side)).map(|(conn, _)| *conn)
+        self.upstreams.iter().filter(|(_, side)| is_it(side)).map(|(conn, _)| *conn).collect()
+    }
+
+    /// When the request with this `x-name` was started, each time.
+    pub fn starts_of(&self, name: &str) -> Vec<Mono> {
+        let upstreams = self.upstreams_of(name);
+        self.dials.iter().filter(|(_, conn)| upstreams.contains(conn)).map(|(at, _)| *at).collect()
     }
 
     /// The `x-name` of every request that the upstream has got, in the order of their connections.
@@ -219,6 +267,11 @@ impl World {
         &self.upstreams[&upstream].got
     }
 
+    /// The upstream connections that were asked for and are not closed.
+    pub fn live_upstreams(&self) -> Vec<ConnId> {
+        self.upstreams.iter().filter(|(_, side)| !side.is_closed).map(|(conn, _)| *conn).collect()
+    }
+
     /// The upstream connections that are open and have got something.
     pub fn open_upstreams(&self) -> Vec<ConnId> {
         let open = self.upstreams.iter().filter(|(_, side)| !side.is_closed && !side.got.is_empty());
@@ -230,6 +283,20 @@ impl World {
     pub fn answer(&mut self, name: &str, prompt: u64, generated: u64) {
         let upstream = self.upstream_of(name).unwrap_or_else(|| panic!("{name} is not at the upstream"));
         self.deliver(upstream, answer_bytes(prompt, generated).as_bytes());
+    }
+
+    /// The upstream answers a request with these bytes.
+    #[track_caller]
+    pub fn reply(&mut self, name: &str, bytes: impl AsRef<[u8]>) {
+        let upstream = self.upstream_of(name).unwrap_or_else(|| panic!("{name} is not at the upstream"));
+        assert!(!self.is_closed(upstream), "{name} is not at the upstream any more");
+        self.deliver(upstream, bytes.as_ref());
+    }
+
+    /// The upstream answers a request with this status, these fields and nothing else.
+    #[track_caller]
+    pub fn refuse(&mut self, name: &str, status: u16, fields: &str) {
+        self.reply(name, answer_with(status, fields, ""));
     }
 
     /// The upstream answers a request with an error, which costs nothing and is not tried again.
@@ -264,6 +331,27 @@ impl World {
         self.input(conn, Input::Failed(Failure::new(class, "by the test")));
     }
 
+    /// The other end takes nothing from now on.
+    pub fn stall(&mut self, conn: ConnId) {
+        self.stalled.insert(conn);
+    }
+
+    /// The other end takes what there is again.
+    pub fn flow(&mut self, conn: ConnId) {
+        self.stalled.remove(&conn);
+        self.runnable.insert(conn);
+        self.run();
+    }
+
+    /// A stalled end takes so many bytes.
+    pub fn take(&mut self, conn: ConnId, count: usize) {
+        let pending = self.proxy.pending_write(conn);
+        let count = count.min(pending.len());
+        let bytes = pending[..count].to_vec();
+        self.wrote(conn, &bytes);
+        self.run();
+    }
+
     /// Does what the core asks for until it asks for nothing more.
     fn run(&mut self) {
         loop {
@@ -285,6 +373,9 @@ impl World {
             self.trace.push(format!("{:?} {output:?}", self.now.mono));
             match output {
                 Output::Dial(upstream) => {
+                    self.dials.push((self.now.mono, upstream));
+                    let owner = self.proxy.context_mut().owner_of(upstream);
+                    self.owners.extend(owner.map(|client| (upstream, client)));
                     self.upstreams.insert(upstream, Side::default());
                     self.dialed.push_back(upstream);
                 }
@@ -301,7 +392,10 @@ impl World {
                         self.saves.push(bytes);
                     }
                 }
-                Output::Log(level, line) => self.log.push((self.now.mono, level, line)),
+                Output::Log(level, line) => {
+                    self.log.push(format!("{level} {line}"));
+                    self.logged_at.push(self.now.mono);
+                }
                 Output::ShutdownWrite(_) => {}
             }
         }
@@ -314,12 +408,16 @@ impl World {
     /// Takes what the core has for a connection, all at once.
     fn write(&mut self, conn: ConnId) {
         let bytes = self.proxy.pending_write(conn).to_vec();
-        if bytes.is_empty() {
+        if bytes.is_empty() || self.stalled.contains(&conn) {
             self.runnable.remove(&conn);
             return;
         }
-        self.trace.push(format!("{:?} {conn:?} {}", self.now.mono, String::from_utf8_lossy(&bytes)));
-        self.side(conn).got.extend_from_slice(&bytes);
+        self.wrote(conn, &bytes);
+    }
+
+    fn wrote(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.trace.push(format!("{:?} {conn:?} {}", self.now.mono, String::from_utf8_lossy(bytes)));
+        self.side(conn).got.extend_from_slice(bytes);
         self.proxy.handle_input(conn, Input::Wrote(bytes.len()), self.now);
     }
 
@@ -328,11 +426,10 @@ impl World {
         side.expect("the core speaks of connections that it was told of or has asked for")
     }
 
-    // The books.
-
     /// When the core wrote lines with this part to the log.
     pub fn times_logged(&self, part: &str) -> Vec<Mono> {
-        self.log.iter().filter(|(_, _, line)| line.contains(part)).map(|(at, ..)| *at).collect()
+        let lines = self.logged_at.iter().zip(&self.log);
+        lines.filter(|(_, line)| line.contains(part)).map(|(at, _)| *at).collect()
     }
 
     /// The tokens of the day in the state file, as far as it was saved.
@@ -340,75 +437,5 @@ impl World {
     pub fn saved_tokens(&self) -> u64 {
         let state: Value = serde_json::from_slice(self.saves.last().expect("saved")).expect("JSON");
         ["prompt_tokens", "generated_tokens"].iter().filter_map(|name| state[name].as_u64()).sum()
-    }
-
-    /// Every lane's model with its budgets.
-    pub fn balances(&mut self) -> Vec<(String, [Balance; 3])> {
-        let now = self.now.mono;
-        let lanes = self.proxy.context_mut().admission.budgets_mut().lanes_mut();
-        lanes.map(|(_, lane)| (lane.model.clone(), lane.balances(now))).collect()
-    }
-
-    /// How many requests wait.
-    pub fn waiting(&mut self) -> usize {
-        self.proxy.context_mut().admission.waiting()
-    }
-
-    /// Checks that nobody waits, nothing is in flight, and no reservation is left behind.
-    #[track_caller]
-    pub fn assert_settled(&mut self) {
-        assert_eq!(self.waiting(), 0, "somebody waits");
-        assert_eq!(self.proxy.context_mut().stats.in_flight, 0, "something is in flight");
-        let lanes = self.proxy.context_mut().admission.budgets_mut().lanes_mut();
-        let in_flight: usize = lanes.map(|(_, lane)| lane.in_flight).sum();
-        assert_eq!(in_flight, 0, "a lane has something in flight");
-        for (model, balances) in self.balances() {
-            assert!(balances.iter().all(|balance| balance.reserved == 0), "{model}: {balances:?}");
-        }
-        assert!(self.upstreams.values().all(|side| side.is_closed), "an upstream connection is open");
-    }
-}
-
-/// A whole answer that is not streamed.
-pub fn answer_bytes(prompt: u64, generated: u64) -> String {
-    let usage = format!(r#"{{"prompt_tokens":{prompt},"completion_tokens":{generated}}}"#);
-    let body = format!(r#"{{"id":"x","choices":[],"usage":{usage}}}"#);
-    let fields = "content-type: application/json\r\ncontent-length: ";
-    format!("HTTP/1.1 200 OK\r\n{fields}{}\r\n\r\n{body}", body.len())
-}
-
-/// A chat request with an `x-name`, by which the upstream's side finds it, and further fields.
-pub fn chat(name: &str, fields: &str, body: &str) -> Vec<u8> {
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost";
-    format!("{head}\r\nx-name: {name}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
-}
-
-/// A small generator of numbers that are the same in every run (xorshift, Marsaglia 2003).
-pub struct Dice(u64);
-
-impl Dice {
-    /// Dice that fall as `seed`, which is not zero, says.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        // The low bits of a xorshift are its weakest.
-        (self.0 >> 11) % bound
-    }
-
-    /// Whether something happens that does so `percent` times in a hundred.
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    /// One of these.
-    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
-        let bound = u64::try_from(items.len()).ok().filter(|len| *len > 0)?;
-        items.get(usize::try_from(self.below(bound)).ok()?)
     }
 }

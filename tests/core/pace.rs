@@ -1,0 +1,285 @@
+//! What a refusal of one request means for the others of its lane.
+
+use std::time::Duration;
+
+use fireworks_proxy::{event::Input, time::Mono};
+use serde_json::json;
+
+use super::{MICRO, SECOND, at, phases::STREAM, utc};
+use crate::support::world::{World, answer_with, chat, streamed};
+
+const MILLI: Duration = Duration::from_millis(1);
+
+fn world(settings: &[(&str, &str)]) -> World {
+    World::new(&[&[("RPS", "1000")], settings].concat(), utc(5, 21, 2, 0))
+}
+
+fn send(world: &mut World, names: impl IntoIterator<Item = String>) {
+    for name in names {
+        world.client_with(&chat(&name, "", STREAM));
+    }
+}
+
+fn named(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}{number}")).collect()
+}
+
+/// When the upstream got a request, from a moment on.
+fn starts_from(world: &World, from: Mono) -> Vec<Mono> {
+    world.dials.iter().map(|(at, _)| *at).filter(|at| *at >= from).collect()
+}
+
+/// Lets the upstream answer, this long after each has come, every request that it has not answered.
+fn answer_each_after(world: &mut World, latency: Duration, until: Mono) {
+    while world.now() < until {
+        world.advance(MILLI * 10);
+        for (begun, upstream) in world.dials.clone() {
+            if !world.is_closed(upstream) && world.now().since(begun) >= latency {
+                world.deliver(upstream, (streamed(&["one"]) + "0\r\n\r\n").as_bytes());
+            }
+        }
+    }
+}
+
+#[test]
+fn eight_waiters_after_a_429_do_not_run_into_the_limit_together() {
+    let mut world = world(&[]);
+    let names = named("r", 8);
+    send(&mut world, names.clone());
+    assert_eq!(world.dials.len(), 8);
+    world.advance(SECOND / 4);
+    for name in &names {
+        world.refuse(name, 429, "");
+    }
+    // More of them come while the lane is closed.
+    send(&mut world, named("new", 4));
+    assert_eq!((world.dials.len(), world.waiting()), (8, 4));
+
+    let latency = MILLI * 300;
+    let mut is_first = true;
+    let mut most = 0;
+    while world.dials.len() < 20 {
+        assert!(world.now() < at(20.0), "they never come: {:?}", world.dials);
+        world.advance(MILLI * 10);
+        let open: Vec<_> =
+            world.dials.iter().filter(|(_, upstream)| !world.is_closed(*upstream)).copied().collect();
+        if is_first && !open.is_empty() {
+            assert!(open.len() == 1 && world.names().last() == Some(&"r0".to_owned()), "the refused one");
+            assert!(world.now() > at(1.25), "not before the one that was refused first may come back");
+            is_first = false;
+        }
+        most = most.max(open.len());
+        for (begun, upstream) in open {
+            if world.now().since(begun) >= latency {
+                world.deliver(upstream, (streamed(&["one"]) + "0\r\n\r\n").as_bytes());
+            }
+        }
+    }
+    let starts = starts_from(&world, at(1.0));
+    let gaps: Vec<Duration> = starts.windows(2).map(|two| two[1].since(two[0])).collect();
+    assert!(gaps[..3].iter().all(|gap| *gap >= latency), "one after another at first: {gaps:?}");
+    assert!(gaps[..5].iter().all(|gap| *gap >= MILLI * 60), "then step by step: {gaps:?}");
+    answer_each_after(&mut world, Duration::ZERO, at(30.0));
+    assert_eq!(world.ends(), [12, 0, 0, 0]);
+    world.assert_settled();
+}
+
+#[test]
+fn good_answers_open_the_lane_step_by_step() {
+    let mut world = world(&[]);
+    send(&mut world, ["a".to_owned()]);
+    world.refuse("a", 429, "");
+    world.advance(SECOND * 2);
+    world.refuse("a", 400, "");
+    for gap in [1_000, 500, 250, 125] {
+        world.advance(MICRO);
+        let from = world.now();
+        send(&mut world, named(&format!("gap{gap}-"), 2));
+        assert_eq!(starts_from(&world, from), [from], "one, and the next not before it is answered");
+        world.advance(MILLI * gap - MICRO);
+        assert_eq!(world.waiting(), 1, "{gap} ms");
+        world.advance(MICRO);
+        assert_eq!(world.waiting(), 0, "or after {gap} ms");
+        // Two good answers would halve the gap twice, so that one of them is lost instead.
+        world.refuse(&format!("gap{gap}-0"), 400, "");
+        let lost = world.upstream_of(&format!("gap{gap}-1")).expect("it is there");
+        let client = world.clients_without_answer();
+        world.input(client[0], Input::Eof);
+        assert!(world.is_closed(lost));
+    }
+    world.advance(MICRO);
+    send(&mut world, ["last".to_owned()]);
+    world.refuse("last", 400, "");
+    world.advance(MICRO);
+    let from = world.now();
+    send(&mut world, named("burst", 9));
+    assert_eq!(starts_from(&world, from), [from; 9], "nobody waits any more");
+}
+
+#[test]
+fn without_answers_the_next_waits_for_two_seconds_and_no_longer() {
+    let mut world = world(&[]);
+    send(&mut world, ["a".to_owned()]);
+    world.refuse("a", 429, "");
+    // Their answers come whole, after minutes.
+    for name in named("long", 5) {
+        world.client_with(&chat(&name, "", r#"{"model":"m"}"#));
+    }
+    world.advance(SECOND * 30);
+    let starts = starts_from(&world, at(0.5));
+    assert_eq!(starts.len(), 6, "the refused one and five more");
+    assert!(starts.windows(2).all(|two| two[1].since(two[0]) == SECOND * 2), "{starts:?}");
+    for name in named("long", 5) {
+        world.answer(&name, 1, 1);
+    }
+    world.fail("a");
+    world.assert_settled();
+}
+
+#[test]
+fn a_probe_that_is_refused_closes_the_lane_until_it_comes_back() {
+    let mut world = world(&[]);
+    send(&mut world, ["a".to_owned(), "b".to_owned()]);
+    world.refuse("a", 429, "");
+    world.advance(SECOND / 10);
+    world.refuse("b", 400, "");
+    send(&mut world, named("c", 3));
+    world.advance_to(at(2.0));
+    assert_eq!((world.starts_of("a").len(), world.waiting()), (2, 3), "an old good answer opens nothing");
+    let again = world.now();
+    world.refuse("a", 429, "retry-after: 9\r\n");
+    world.advance(SECOND * 9);
+    assert_eq!((world.starts_of("a").len(), world.waiting()), (2, 3));
+    world.advance(SECOND);
+    assert_eq!((world.starts_of("a").len(), world.waiting()), (3, 3));
+    assert!(world.starts_of("a")[2] >= again + SECOND * 9);
+    let lane = world.page("/usage")["lanes"][0].clone();
+    assert_eq!((&lane["waits_for"], &lane["queued"]), (&json!("pace"), &json!(3)));
+}
+
+#[test]
+fn a_burst_that_is_refused_slows_its_lane_once_and_for_no_longer_than_the_first_of_it() {
+    let mut world = world(&[]);
+    send(&mut world, named("r", 3));
+    world.refuse("r0", 429, "retry-after: 3\r\n");
+    world.advance(SECOND / 10);
+    world.refuse("r1", 429, "retry-after: 30\r\n");
+    world.refuse("r2", 429, "retry-after: 60\r\n");
+    send(&mut world, ["new".to_owned()]);
+    world.advance_to(at(4.0));
+    assert_eq!((world.starts_of("r0").len(), world.starts_of("new").len()), (2, 0));
+    world.refuse("r0", 400, "");
+    assert_eq!(world.starts_of("new").len(), 1, "it is let in on the good answer");
+    assert_eq!((world.starts_of("r1").len(), world.starts_of("r2").len()), (1, 1), "they wait as asked");
+}
+
+#[test]
+fn other_lanes_and_requests_without_one_are_not_slowed() {
+    let mut world = world(&[]);
+    let key = |name: &str, key: &str, model: &str| {
+        chat(name, &format!("x-api-key: {key}\r\n"), &format!(r#"{{"model":"{model}","stream":true}}"#))
+    };
+    world.client_with(&key("a", "k", "m"));
+    world.refuse("a", 429, "retry-after: 100\r\n");
+    let models = "GET /v1/models HTTP/1.1\r\nHost: a\r\nx-name: models\r\n\r\n";
+    world.client_with(&key("same", "k", "m"));
+    world.client_with(&key("model", "k", "n"));
+    world.client_with(&key("model too", "k", "n"));
+    world.client_with(&key("key", "l", "m"));
+    world.client_with(models.as_bytes());
+    assert_eq!(world.names(), ["a", "model", "model too", "key", "models"]);
+    world.refuse("models", 429, "retry-after: 100\r\n");
+    world.client_with(models.replace("models", "others").as_bytes());
+    world.client_with(&key("model three", "k", "n"));
+    assert_eq!(world.names()[5..], ["others", "model three"], "a 429 of something else closes nothing");
+}
+
+#[test]
+fn an_overload_spaces_starts_and_closes_nothing() {
+    for status in [503, 529] {
+        let mut world = world(&[]);
+        send(&mut world, named("r", 4));
+        for name in named("r", 4) {
+            world.refuse(&name, status, "retry-after: 50\r\n");
+        }
+        send(&mut world, named("new", 3));
+        world.advance(SECOND);
+        let starts = starts_from(&world, Mono::ZERO).split_off(4);
+        assert_eq!(starts, [at(0.0), at(0.25), at(0.5)], "{status}: four of one burst are one piece of news");
+        world.reply("new0", streamed(&["one"]));
+        world.reply("new1", streamed(&["one"]));
+        let from = world.now();
+        send(&mut world, named("more", 3));
+        world.advance(SECOND);
+        let gaps: Vec<Duration> = starts_from(&world, from).iter().map(|at| at.since(from)).collect();
+        assert_eq!(
+            gaps,
+            [Duration::ZERO, MILLI * 62 + MICRO * 500, MILLI * 125],
+            "good answers take it back"
+        );
+    }
+}
+
+#[test]
+fn overloads_one_after_another_space_starts_up_to_two_seconds() {
+    let mut world = world(&[]);
+    let mut gaps = Vec::new();
+    for round in 0..6 {
+        let from = world.now();
+        let names = named(&format!("{round}-"), 2);
+        send(&mut world, names.clone());
+        world.advance(SECOND * 4);
+        gaps.extend(starts_from(&world, from).get(1).map(|at| at.since(from)));
+        world.refuse(&names[0], 503, "retry-after: 200\r\n");
+        world.refuse(&names[1], 400, "");
+    }
+    assert_eq!(gaps, [0, 250, 500, 1_000, 2_000, 2_000].map(Duration::from_millis));
+}
+
+#[test]
+fn a_lane_is_not_closed_for_longer_than_a_minute() {
+    let mut world = world(&[("MAX_WAIT", "240")]);
+    send(&mut world, ["a".to_owned()]);
+    world.refuse("a", 429, "retry-after: 86400\r\n");
+    world.advance(SECOND * 10);
+    let client = world.client_with(&chat("b", "", STREAM));
+    world.advance_to(at(60.0) - MICRO);
+    assert_eq!(world.names(), ["a"]);
+    world.advance(MICRO);
+    assert_eq!(world.names(), ["a", "b"], "somebody has to ask again");
+    world.refuse("b", 429, "retry-after: 86000\r\n");
+    assert_eq!(world.field_of(client, "retry-after").as_deref(), Some("86000"));
+    // Who cannot wait so long is told why.
+    let client = world.client_with(&chat("c", "x-stainless-timeout: 30\r\n", STREAM));
+    world.advance(SECOND * 25);
+    let message = world.json_of(client)["error"]["message"].as_str().expect("a message").to_owned();
+    assert!(message.contains("waited 25.0 s behind requests that Fireworks refused"), "{message}");
+    assert_eq!(world.field_of(client, "retry-after").as_deref(), Some("35"));
+    world.assert_settled();
+}
+
+#[test]
+fn limits_are_learned_from_answers_and_refusals_but_not_from_overloads() {
+    let learned =
+        |world: &mut World| world.page("/usage")["lanes"][0]["budgets"]["generated"]["learned"].as_u64();
+    let fields = |limit: u64| format!("x-ratelimit-limit-tokens-generated: {limit}\r\n");
+    let mut world = world(&[("MAX_RETRIES", "0")]);
+    let hear = |world: &mut World, status: u16, limit: u64| {
+        world.advance(SECOND * 3);
+        world.client_with(&chat("a", "", STREAM));
+        world.reply("a", answer_with(status, &fields(limit), "{}"));
+        learned(world)
+    };
+    assert_eq!(hear(&mut world, 200, 216_000), Some(216_000));
+    for status in [503, 529, 500, 502, 408] {
+        for _ in 0..5 {
+            assert_eq!(hear(&mut world, status, 36_000), Some(216_000), "{status}");
+            assert_eq!(hear(&mut world, status, 648_000), Some(216_000), "{status}");
+        }
+    }
+    assert_eq!(hear(&mut world, 429, 72_000), Some(216_000), "one may be a cold replica");
+    assert_eq!(hear(&mut world, 503, 648_000), Some(216_000), "it says nothing, for or against");
+    assert_eq!(hear(&mut world, 429, 60_000), Some(216_000));
+    assert_eq!(hear(&mut world, 429, 60_000), Some(72_000));
+    assert_eq!(hear(&mut world, 429, 216_000), Some(216_000), "a higher one holds at once");
+}
