@@ -5,6 +5,9 @@
 
 mod support;
 
+#[path = "fake/faults.rs"]
+mod faults;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
