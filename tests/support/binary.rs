@@ -38,12 +38,15 @@ pub fn await_true(what: &str, mut holds: impl FnMut() -> bool) {
     await_some(what, || holds().then_some(()));
 }
 
+/// The binary that cargo built for the tests.
+fn program_of_tests() -> &'static Path {
+    let path = option_env!("CARGO_BIN_EXE_fireworks-proxy");
+    Path::new(path.expect("cargo names the binary to tests alone"))
+}
+
 /// The binary with these settings `(name without prefix, value)` and no others of ours.
-fn command(folder: &Path, settings: &[(&str, &str)]) -> Command {
-    let Some(path) = option_env!("CARGO_BIN_EXE_fireworks-proxy") else {
-        panic!("cargo names the binary to tests alone");
-    };
-    let mut command = Command::new(path);
+fn command(program: &Path, folder: &Path, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().to_ascii_uppercase().starts_with("FIREWORKS_PROXY_") {
             command.env_remove(name);
@@ -85,7 +88,7 @@ pub fn run_to_end(settings: &[(&str, &str)]) -> Ended {
 #[track_caller]
 pub fn run_command_to_end(change: impl FnOnce(&mut Command), settings: &[(&str, &str)]) -> Ended {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = command(folder.path(), settings);
+    let mut command = command(program_of_tests(), folder.path(), settings);
     change(&mut command);
     let mut child = command.spawn().expect("the binary starts");
     let status = wait_for_exit(&mut child).unwrap_or_else(|| {
@@ -167,11 +170,22 @@ impl Binary {
     /// The same in a folder that may hold a state file already.
     #[track_caller]
     pub fn start_in(folder: tempfile::TempDir, fake: &FakeFireworks, settings: &[(&str, &str)]) -> Self {
+        Self::start_program(program_of_tests(), folder, fake, settings)
+    }
+
+    /// The same for a binary that was built elsewhere: cargo names none to examples.
+    #[track_caller]
+    pub fn start_program(
+        program: &Path,
+        folder: tempfile::TempDir,
+        fake: &FakeFireworks,
+        settings: &[(&str, &str)],
+    ) -> Self {
         std::fs::write(folder.path().join("ca.pem"), fake.ca_pem()).expect("the CA file is written");
         let upstream = fake.base_url();
         let mut all = vec![("PORT", "0"), ("UPSTREAM", upstream.as_str()), ("CA_FILE", "ca.pem")];
         all.extend_from_slice(settings);
-        let mut child = command(folder.path(), &all).spawn().expect("the binary starts");
+        let mut child = command(program, folder.path(), &all).spawn().expect("the binary starts");
         let log = Arc::new(Log::default());
         let (filled, pipe) = (Arc::clone(&log), child.stderr.take().expect("piped"));
         let reader = std::thread::spawn(move || filled.fill_from(pipe));

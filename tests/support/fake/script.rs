@@ -13,6 +13,7 @@
 //! | `x-fake-id` | any text | what "this request" means for `x-fake-times`; otherwise target and body |
 //! | `x-fake-framing` | `chunked`, `length`, `close` | default: chunked for streams, length for the rest |
 //! | `x-fake-events` | a number | delta events (words) of the answer |
+//! | `x-fake-padding` | a number | a comment of so many bytes after each delta event of a stream |
 //! | `x-fake-interval-ms` | a number | time between two delta events |
 //! | `x-fake-head-delay-ms` | a number | time before the head |
 //! | `x-fake-tail-ms` | a number | time between the last event and the end of the framing |
@@ -43,6 +44,7 @@ pub(super) struct Script {
     pub(super) id: Option<String>,
     pub(super) framing: Option<Framing>,
     pub(super) events: Option<usize>,
+    pub(super) padding: usize,
     pub(super) interval: Option<Duration>,
     pub(super) head_delay: Duration,
     pub(super) tail: Duration,
@@ -187,6 +189,7 @@ impl Script {
             "id" => self.id = Some(value.to_owned()),
             "framing" => self.framing = Some(framing(value)?),
             "events" => self.events = Some(number(value)?),
+            "padding" => self.padding = number(value)?,
             "interval-ms" => self.interval = Some(milliseconds(value)?),
             "head-delay-ms" => self.head_delay = milliseconds(value)?,
             "tail-ms" => self.tail = milliseconds(value)?,
