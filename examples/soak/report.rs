@@ -63,6 +63,8 @@ pub(crate) fn show(results: &Results, verdict: &Verdict) {
     show_faults(results);
     show_waits(&results.records);
     show_process(results);
+    let (took, last) = (results.rest.took.as_secs_f64(), results.rest.last.join(", "));
+    print(&format!("\nAt rest {took:.1} s after the agents had gone; the last to be so: {last}"));
     show_list("Errors that no further try within the hold could have spared", &verdict.excused);
     show_list("VIOLATIONS", &verdict.violations);
     print(if verdict.violations.is_empty() {

@@ -70,11 +70,22 @@ pub(crate) struct Results {
     pub(crate) samples: Vec<Sample>,
     /// The process after everything had come to rest.
     pub(crate) after: Option<Sample>,
-    /// What had not come to rest in time.
-    pub(crate) unrest: Vec<String>,
+    /// How everything came to rest.
+    pub(crate) rest: Rest,
     /// How the process ended when it was told to; fine where it cannot be told.
     pub(crate) ended: Result<(), String>,
     pub(crate) log: Vec<String>,
+}
+
+/// How everything came to rest after the agents had gone.
+#[derive(Default)]
+pub(crate) struct Rest {
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// What was the last to do so.
+    pub(crate) last: Vec<String>,
+    /// What had not done so in time.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Results {
@@ -108,7 +119,7 @@ pub(crate) fn run(program: &Path, options: &Options) -> Results {
         ending.call();
         samples
     });
-    let (usage, unrest) = come_to_rest(&proxy, &fake, before);
+    let (usage, rest) = come_to_rest(&proxy, &fake, before);
     let after = Sample::take(proxy.pid(), options.duration);
     let (ended, log) = end_proxy(proxy, usage.is_some());
     Results {
@@ -120,7 +131,7 @@ pub(crate) fn run(program: &Path, options: &Options) -> Results {
         before,
         samples,
         after,
-        unrest,
+        rest,
         ended,
         log,
     }
@@ -163,39 +174,44 @@ fn watch(proxy: &Binary, books: &Books, options: &Options) -> Vec<Sample> {
     samples
 }
 
-/// Waits until nothing is under way any more. Gives the page that says so, and what else there is to say.
-fn come_to_rest(
-    proxy: &Binary,
-    fake: &FakeFireworks,
-    before: Option<Sample>,
-) -> (Option<Value>, Vec<String>) {
-    let deadline = Instant::now() + REST_WITHIN;
+/// Waits until nothing is under way any more. Gives the page that says so, and how it came to that.
+fn come_to_rest(proxy: &Binary, fake: &FakeFireworks, before: Option<Sample>) -> (Option<Value>, Rest) {
+    let (began, mut rest) = (Instant::now(), Rest::default());
     loop {
         let page = usage(proxy.address());
-        let mut unrest = Vec::new();
-        if let Some(page) = &page {
-            for name in ["queued", "in_flight"] {
-                let count = &page["requests"][name];
-                unrest.extend((*count != 0).then(|| format!("/usage says {count} requests are {name}")));
-            }
+        let now = Sample::take(proxy.pid(), Duration::ZERO);
+        let unrest = unrest(page.as_ref(), &fake.statistics(), before, now);
+        rest.took = began.elapsed();
+        if unrest.is_empty() || page.is_none() {
+            return (page, rest);
         }
-        let statistics = fake.statistics();
-        for (count, what) in
-            [(statistics.in_flight, "requests in flight"), (statistics.connections_open, "connections open")]
-        {
-            unrest.extend((count > 0).then(|| format!("the upstream has {count} {what}")));
+        if rest.took > REST_WITHIN {
+            rest.missing = unrest;
+            return (page, rest);
         }
-        let descriptors = Sample::take(proxy.pid(), Duration::ZERO).map(|sample| sample.descriptors);
-        if let (Some(before), Some(now)) = (before, descriptors) {
-            let more = now > before.descriptors;
-            unrest
-                .extend(more.then(|| format!("{now} descriptors, and {} at the start", before.descriptors)));
-        }
-        if unrest.is_empty() || page.is_none() || Instant::now() > deadline {
-            return (page, unrest);
-        }
+        rest.last = unrest;
         std::thread::sleep(REST_LOOK_EVERY);
     }
+}
+
+/// What is still under way, at the proxy and at the upstream.
+fn unrest(
+    page: Option<&Value>,
+    statistics: &Statistics,
+    before: Option<Sample>,
+    now: Option<Sample>,
+) -> Vec<String> {
+    let at_proxy = |name: &str| page.and_then(|page| page["requests"][name].as_u64()).unwrap_or(0);
+    let (before, now) =
+        (before.map_or(0, |sample| sample.descriptors), now.map_or(0, |sample| sample.descriptors));
+    let counts = [
+        (at_proxy("queued"), "requests queued"),
+        (at_proxy("in_flight"), "requests in flight"),
+        (now.saturating_sub(before) as u64, "descriptors more than before the first request"),
+        (statistics.in_flight, "requests being answered by the upstream"),
+        (statistics.connections_open, "connections open at the upstream"),
+    ];
+    counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
 }
 
 /// `/usage`, unless the proxy does not answer.

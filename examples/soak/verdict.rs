@@ -194,7 +194,7 @@ fn judge_usage(results: &Results, verdict: &mut Verdict) {
         let said = row.said.map_or_else(|| "nothing".to_owned(), |said| said.to_string());
         verdict.violations.push(format!("/usage says {} {said}, the agents {least} to {most}", row.name));
     }
-    verdict.violations.extend(results.unrest.iter().map(|unrest| format!("after the end: {unrest}")));
+    verdict.violations.extend(results.rest.missing.iter().map(|what| format!("long after the end: {what}")));
 }
 
 fn judge_process(results: &Results, verdict: &mut Verdict) {
