@@ -150,7 +150,7 @@ impl<'a> Agent<'a> {
         *seen = Some(HeadSeen {
             after: sent.elapsed(),
             retries: number("x-fireworks-proxy-retries"),
-            queued: number("x-fireworks-proxy-wait-ms").map(Duration::from_millis),
+            kept_back: number("x-fireworks-proxy-wait-ms").map(Duration::from_millis),
         });
         // Errors are read to their end by everybody.
         let manner = if head.status == 200 { request.manner } else { Manner::Patient };

@@ -50,10 +50,10 @@ pub(crate) enum Outcome {
 pub(crate) struct HeadSeen {
     /// When it came, from the end of the request.
     pub(crate) after: Duration,
-    /// `x-fireworks-proxy-retries`.
+    /// `x-fireworks-proxy-retries`: how often the proxy tried again.
     pub(crate) retries: Option<u64>,
-    /// `x-fireworks-proxy-wait-ms`.
-    pub(crate) queued: Option<Duration>,
+    /// `x-fireworks-proxy-wait-ms`: how long the proxy kept the request back.
+    pub(crate) kept_back: Option<Duration>,
 }
 
 /// One request as its agent saw it.

@@ -1,7 +1,7 @@
 //! A soak: many agents behind the real proxy, before an upstream that has a bad day, for half an hour.
 //!
 //! ```text
-//! cargo run --release --example soak [-- --minutes N --agents N --seed N --proxy PATH]
+//! cargo run --release --example soak [-- --minutes N --agents N --seed N --faults R/O/B/C/S/T --proxy PATH]
 //! ```
 //!
 //! Needs no account and no network. The proxy is the release binary in a process of its own, so that its memory, its

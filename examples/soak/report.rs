@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::books::{Outcome, Record, Tally};
 use crate::options::Options;
 use crate::process::Sample;
-use crate::run::{FAULTS, Results};
+use crate::run::{Rest, Results};
 use crate::support::fake::Fault;
 use crate::verdict::Verdict;
 
@@ -21,7 +21,7 @@ const LINES_MAX: usize = 50;
 
 /// What will happen, before it does.
 pub(crate) fn show_introduction(program: &Path, options: &Options, is_measured: bool) {
-    let faults = Fault::ALL.map(|fault| format!("{} % {}", FAULTS.percent(fault), fault.name()));
+    let faults = Fault::ALL.map(|fault| format!("{} % {}", options.faults.percent(fault), fault.name()));
     print(&format!(
         "{} agents for {} minutes behind {}.\nThe upstream: {}. Seed {}.",
         options.agents,
@@ -63,8 +63,7 @@ pub(crate) fn show(results: &Results, verdict: &Verdict) {
     show_faults(results);
     show_waits(&results.records);
     show_process(results);
-    let (took, last) = (results.rest.took.as_secs_f64(), results.rest.last.join(", "));
-    print(&format!("\nAt rest {took:.1} s after the agents had gone; the last to be so: {last}"));
+    show_rest(&results.rest);
     show_list("Errors that no further try within the hold could have spared", &verdict.excused);
     show_list("VIOLATIONS", &verdict.violations);
     print(if verdict.violations.is_empty() {
@@ -148,8 +147,8 @@ fn show_faults(results: &Results) {
 fn show_waits(records: &[Record]) {
     let heads = || records.iter().filter_map(|record| record.head);
     print(&format!(
-        "\nWaited in the queue       {}",
-        percentiles(heads().filter_map(|head| head.queued).collect())
+        "\nKept back by the proxy    {}",
+        percentiles(heads().filter_map(|head| head.kept_back).collect())
     ));
     print(&format!("To the head of the answer {}", percentiles(heads().map(|head| head.after).collect())));
     let mut histogram: BTreeMap<u64, u64> = BTreeMap::new();
@@ -188,6 +187,15 @@ fn show_process(results: &Results) {
     print(&format!("  most descriptors at once  {most}"));
     if let Some(growth) = results.growth() {
         print(&format!("  {growth}"));
+    }
+}
+
+fn show_rest(rest: &Rest) {
+    let (took, last) = (rest.took.as_secs_f64(), rest.last.join(", "));
+    let word = if rest.missing.is_empty() { "At rest" } else { "Not at rest" };
+    print(&format!("\n{word} {took:.1} s after the agents had gone."));
+    if !last.is_empty() {
+        print(&format!("Seen last before that: {last}."));
     }
 }
 

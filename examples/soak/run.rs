@@ -16,21 +16,9 @@ use crate::options::Options;
 use crate::process::Sample;
 use crate::support::binary::Binary;
 use crate::support::client::Client;
-use crate::support::fake::{FakeFireworks, FakeOptions, Faults, Statistics};
+use crate::support::fake::{FakeFireworks, FakeOptions, Statistics};
 use crate::verdict::{MAX_HOLD, MAX_RETRIES, MAX_WAIT};
 use crate::{report, work};
-
-/// What the upstream does to how many of a hundred requests.
-pub(crate) const FAULTS: Faults = Faults {
-    refuse_percent: 5.0,
-    overload_percent: 5.0,
-    reset_before_head_percent: 2.0,
-    cut_mid_stream_percent: 1.0,
-    stall_percent: 1.0,
-    trickle_percent: 1.0,
-    stall: Duration::from_secs(8),
-    seed: 0,
-};
 
 /// Requests per second that the proxy lets through: more than the agents can send, so that tokens are what lanes wait
 /// for.
@@ -45,9 +33,9 @@ const LINE_EVERY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(
 /// A run that is no longer than this is a short one.
 const SHORT: Duration = Duration::from_secs(300);
 
-/// How long everything may take to come to rest after the agents have gone. An answer that nobody takes is given up
-/// after 60 s.
-const REST_WITHIN: Duration = Duration::from_secs(75);
+/// How long everything may take to come to rest after the agents have gone: nothing is kept for a client that has left,
+/// and the rest is for a loaded machine.
+const REST_WITHIN: Duration = Duration::from_secs(15);
 
 /// Between two looks at whether it has.
 const REST_LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -99,7 +87,7 @@ impl Results {
 pub(crate) fn run(program: &Path, options: &Options) -> Results {
     let fake = FakeFireworks::start(FakeOptions {
         limits: Some(work::limits(options.agents)),
-        faults: Some(Faults { seed: options.seed, ..FAULTS }),
+        faults: Some(options.faults.clone()),
         keep_bodies: false,
         ..FakeOptions::default()
     });

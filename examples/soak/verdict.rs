@@ -39,7 +39,7 @@ fn is_retryable(status: u16) -> bool {
 /// What there is to say in the end.
 pub(crate) struct Verdict {
     pub(crate) violations: Vec<String>,
-    /// Every error that an agent saw and that is no violation.
+    /// Every error that an agent saw and that no rule forbids.
     pub(crate) excused: Vec<String>,
     pub(crate) agreement: Vec<Agreement>,
     pub(crate) tally: Tally,
@@ -125,15 +125,17 @@ fn judge_record(record: &Record, attempts: &[Attempt], verdict: &mut Verdict) {
 /// Whether no further try within the hold could have spared an agent this error.
 fn is_excused(status: u16, own_code: Option<&str>, head: Option<HeadSeen>, last: Option<&Attempt>) -> bool {
     let Some(head) = head.filter(|_| is_retryable(status)) else { return false };
+    // A request that is tried again waits in the queue again, within the same bound.
+    let is_wait_over = head.kept_back.unwrap_or(head.after) + CLOCK_SLACK >= MAX_WAIT;
     if own_code == Some("queue_timeout") {
-        return head.after + CLOCK_SLACK >= MAX_WAIT;
+        return is_wait_over;
     }
     let retries = head.retries.unwrap_or(0);
     let backoff = BACKOFF * 2_u32.saturating_pow(u32::try_from(retries).unwrap_or(u32::MAX)) + BACKOFF;
     let is_hold_over = head.after + backoff.max(RETRY_AFTER_MAX) + CLOCK_SLACK >= MAX_HOLD;
     // Whoever makes an error up has nothing to excuse it with.
     let has_failed = last.is_none_or(|last| !last.is_good());
-    has_failed && (retries >= MAX_RETRIES || is_hold_over)
+    has_failed && (retries >= MAX_RETRIES || is_hold_over || is_wait_over)
 }
 
 /// What the upstream did to a request, try by try.
