@@ -110,15 +110,16 @@ impl Work {
         // Two of four share the first lane, the others have five among them.
         let lane = if agent % 4 < 2 { 0 } else { 1 + (agent / 4 * 2 + agent % 2) % 5 };
         let (key, model) = (KEYS[lane % KEYS.len()], lane / KEYS.len());
-        Self { agent, dice: Dice::new(seed, agent as u64), dialect, key, model }
+        // The fake's faults are drawn from the streams at the other end.
+        Self { agent, dice: Dice::new(seed, u64::MAX - agent as u64), dialect, key, model }
     }
 
     /// Draws the next request; `id` is what the fake will know it by.
     pub(crate) fn next_request(&mut self, id: u64) -> Request {
         let manner = self.manner();
         let is_large = matches!(manner, Manner::PausesReading(_) | Manner::HalfReads(_));
-        let is_small_and_plain = manner == Manner::Patient && self.dice.percent(NOT_STREAMED_PERCENT);
-        let is_stream = !is_small_and_plain;
+        // Who leaves in the middle of an answer needs one that has a middle.
+        let is_stream = manner != Manner::Patient || !self.dice.percent(NOT_STREAMED_PERCENT);
         let events = if is_large { LARGE_EVENTS } else { index(self.dice.between(EVENTS)) };
         let interval_ms = if is_large { 0.0 } else { self.dice.between(EVENT_INTERVAL_MS) };
         let padding = if is_large { LARGE_PADDING } else { 0 };
