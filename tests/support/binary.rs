@@ -184,6 +184,17 @@ impl Binary {
         Self::start_as(Command::new(path()), folder, fake, settings)
     }
 
+    /// The same for a binary that was built elsewhere: cargo names none to examples.
+    #[track_caller]
+    pub fn start_program(
+        program: &Path,
+        folder: tempfile::TempDir,
+        fake: &FakeFireworks,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        Self::start_as(Command::new(program), folder, fake, settings)
+    }
+
     /// The same with so many descriptors at most.
     #[cfg(unix)]
     #[track_caller]
