@@ -56,6 +56,8 @@ pub struct Session {
     search: HeadSearch,
     outbox: Outbox,
     deadline: Mono,
+    /// When the client last took some of an answer, or was given some after it had taken all.
+    client_moved_at: Mono,
     /// When the connection is closed if no request begins.
     idle_until: Mono,
     /// The timer in the wheel. It may lie before the deadline, and is then set again when it fires.
@@ -104,6 +106,7 @@ impl Session {
             search: HeadSearch::default(),
             outbox: Outbox::default(),
             deadline: now.mono,
+            client_moved_at: now.mono,
             idle_until: now.mono + ctx.config.timeouts.client_idle,
             timer: None,
         };
@@ -157,6 +160,9 @@ impl Session {
     /// Something happened on the upstream connection of this session's exchange.
     pub fn handle_upstream(&mut self, input: Input<'_>, ctx: &mut Context, now: Now) {
         let Phase::Exchange(exchange) = &mut self.phase else { return };
+        if self.outbox.is_empty() {
+            self.client_moved_at = now.mono;
+        }
         let outcome = match input {
             Input::Connected => {
                 exchange.connected(ctx);
@@ -171,9 +177,8 @@ impl Session {
             Input::Failed(failure) => exchange.broke(failure),
             Input::Accepted => unreachable!("only clients are accepted"),
         };
-        let deadline = exchange.deadline(&ctx.config.timeouts, now.mono);
         match outcome {
-            Ok(Progress::More) => self.set_deadline(deadline, ctx),
+            Ok(Progress::More) => self.watch_exchange(ctx, now),
             Ok(Progress::Whole) => self.end_exchange(Ending::Complete, ctx, now),
             Ok(Progress::Held) => self.end_exchange(Ending::Held, ctx, now),
             Err(failure) => self.end_exchange(Ending::Failed(failure), ctx, now),
@@ -219,8 +224,7 @@ impl Session {
             }
             Phase::Queued(..) => self.wait_is_over(ctx, now),
             Phase::Paused(_) => self.pause_is_over(ctx, now),
-            // It is the client that has stopped, if it still has bytes to take.
-            Phase::Exchange(_) if !self.outbox.is_empty() => self.client_left(ctx, now),
+            Phase::Exchange(_) if self.awaits_client() => self.client_left(ctx, now),
             Phase::Exchange(exchange) => {
                 let ending = exchange.timed_out(&ctx.config.timeouts, now.mono);
                 self.end_exchange(ending, ctx, now);
@@ -266,7 +270,8 @@ impl Session {
             // The client's progress counts as the exchange's: it makes room for more of the response.
             Phase::Exchange(exchange) => {
                 ctx.run(exchange.conn);
-                self.set_deadline(exchange.deadline(&ctx.config.timeouts, now.mono), ctx);
+                self.client_moved_at = now.mono;
+                self.watch_exchange(ctx, now);
             }
             Phase::Flush(_) => self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx),
             _ => {}
@@ -342,6 +347,23 @@ impl Session {
             ctx.cancel_timer(key);
         }
         ctx.close(self.id);
+    }
+
+    /// Whether it is the client's turn in an exchange: it has bytes of an answer to take.
+    fn awaits_client(&self) -> bool {
+        let has_begun = matches!(&self.phase, Phase::Exchange(exchange) if exchange.relay().is_some());
+        has_begun && !self.outbox.is_empty()
+    }
+
+    /// Moves the deadline of an exchange that has got on.
+    fn watch_exchange(&mut self, ctx: &mut Context, now: Now) {
+        let Phase::Exchange(exchange) = &self.phase else { return };
+        let deadline = if self.awaits_client() {
+            self.client_moved_at + ctx.config.timeouts.client_body
+        } else {
+            exchange.deadline(&ctx.config.timeouts, now.mono)
+        };
+        self.set_deadline(deadline, ctx);
     }
 
     /// Moves the deadline. A timer that lies before it is left in the wheel, which makes moving it
