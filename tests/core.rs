@@ -3,6 +3,10 @@
 
 mod support;
 
+#[path = "core/clocks.rs"]
+mod clocks;
+#[path = "core/saving.rs"]
+mod saving;
 #[path = "core/sessions.rs"]
 mod sessions;
 #[path = "core/storm.rs"]

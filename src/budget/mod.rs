@@ -7,6 +7,7 @@
 //!
 //! Knows no bytes, no sessions and no queue; reads no clock.
 
+mod book;
 mod bucket;
 pub mod demand;
 mod lane;
@@ -228,7 +229,7 @@ impl Budgets {
     /// Says how the upstream received the request. What it says first counts.
     pub fn received(&mut self, reservation: &mut Reservation, reception: Reception, now: Mono) {
         if let (Some(lane), Some(era)) = (self.lane_mut(reservation.lane), reservation.era.take()) {
-            lane.pace.received(era, reception, now);
+            lane.received(era, reception, now);
         }
     }
 

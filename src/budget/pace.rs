@@ -39,6 +39,8 @@ pub(super) struct Pace {
     era: Era,
     /// The era that the last 429 began.
     refused_era: Era,
+    /// 429s one after another, with no good answer in between.
+    refusals: u32,
 }
 
 /// The time between two pieces of bad news. A request carries that of its start.
@@ -61,6 +63,20 @@ pub enum Reception {
     Unknown,
 }
 
+/// What a reception says that was not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing.
+    None,
+    /// Requests are let in.
+    Admitted,
+    /// They are refused, so many times now with no good answer in between.
+    Refused {
+        /// How many times.
+        in_a_row: u32,
+    },
+}
+
 impl Pace {
     /// Whether a request may start; if not, from when on.
     pub(super) fn check(&self, now: Mono) -> Result<(), Mono> {
@@ -77,7 +93,7 @@ impl Pace {
     }
 
     /// How a request that was started in `era` was received. Said once of each.
-    pub(super) fn received(&mut self, era: Era, reception: Reception, now: Mono) {
+    pub(super) fn received(&mut self, era: Era, reception: Reception, now: Mono) -> News {
         let is_news = era == self.era;
         if is_news {
             self.unanswered -= 1;
@@ -88,18 +104,23 @@ impl Pace {
                 if self.gap < GAP_MIN {
                     self.gap = Duration::ZERO;
                 }
+                self.refusals = 0;
+                News::Admitted
             }
             Reception::RateLimited { until } if era >= self.refused_era => {
                 self.closed_until = self.closed_until.max(until.min(now + CLOSED_MAX));
                 self.gap = GAP_MAX;
                 self.begin_era();
                 self.refused_era = self.era;
+                self.refusals = self.refusals.saturating_add(1);
+                News::Refused { in_a_row: self.refusals }
             }
             Reception::Overloaded if is_news => {
                 self.gap = (self.gap * 2).clamp(GAP_OVERLOADED, GAP_MAX);
                 self.begin_era();
+                News::None
             }
-            _ => {}
+            _ => News::None,
         }
     }
 
@@ -189,6 +210,23 @@ mod tests {
         refuse(&mut pace, probe, 3_500);
         assert_eq!(pace.check(at(2_000)), Err(at(3_500)));
         assert_eq!(pace.check(at(3_500)), Ok(()));
+    }
+
+    #[test]
+    fn refusals_in_a_row_are_counted_by_news_and_forgotten_with_a_good_answer() {
+        let mut pace = Pace::default();
+        let burst: Vec<Era> = (0..3).map(|_| pace.start(at(0))).collect();
+        let refused =
+            |pace: &mut Pace, era| pace.received(era, Reception::RateLimited { until: at(1) }, at(0));
+        assert_eq!(refused(&mut pace, burst[0]), News::Refused { in_a_row: 1 });
+        assert_eq!(refused(&mut pace, burst[1]), News::None, "it is of the same burst");
+        let probe = pace.start(at(1));
+        assert_eq!(refused(&mut pace, probe), News::Refused { in_a_row: 2 });
+        assert_eq!(pace.received(burst[2], Reception::Admitted, at(2)), News::None, "it is old");
+        let probe = pace.start(at(2));
+        assert_eq!(pace.received(probe, Reception::Admitted, at(2)), News::Admitted);
+        let probe = pace.start(at(3));
+        assert_eq!(refused(&mut pace, probe), News::Refused { in_a_row: 1 });
     }
 
     #[test]

@@ -31,13 +31,14 @@ use std::{
     time::Duration,
 };
 
-use log::warn;
+use log::{info, warn};
 use mio::{Events, Poll, Token, Waker, event::Event};
 
 use crate::{
     config::Config,
     event::{ConnId, Input, Output},
     failure::{Failure, FailureClass},
+    outage::Outage,
     proxy::{Proxy, Stopped},
     time::{Mono, Now},
 };
@@ -64,8 +65,9 @@ const WRITES_PER_TURN: usize = 4;
 /// Connections accepted in one turn, so that a storm of them does not hold up streams.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long accepting pauses after the system has refused, for want of descriptors for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long accepting pauses after the system has refused, for want of descriptors for example. It goes
+/// on at once when a connection of ours closes; what else may free one, nobody tells us.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const WAKER: Token = Token(0);
 
@@ -98,8 +100,7 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// When accepting may go on after the system has refused.
     accept_pause: Option<Mono>,
-    /// Whether the last attempt to accept was refused, which is logged once and not ten times a second.
-    is_accept_failing: bool,
+    accept_outage: Outage,
     conns: BTreeMap<ConnId, Conn>,
     /// Connections that could make progress.
     runnable: BTreeSet<ConnId>,
@@ -140,7 +141,7 @@ impl Server {
             stops_heeded: 0,
             listeners,
             accept_pause: None,
-            is_accept_failing: false,
+            accept_outage: Outage::default(),
             conns: BTreeMap::new(),
             runnable: BTreeSet::new(),
             attempts: BTreeSet::new(),
@@ -247,20 +248,24 @@ impl Server {
                     break;
                 }
                 match self.listeners[index].accept() {
-                    Ok(Some(stream)) => {
-                        self.is_accept_failing = false;
-                        self.admit_client(stream, now);
-                    }
-                    Ok(None) => {}
+                    Ok(Some(stream)) => self.admit_client(stream, now),
+                    Ok(None) => self.note_accepting(index),
                     Err(error) => {
-                        if !self.is_accept_failing {
-                            warn!("cannot accept connections: {error}; trying again ten times a second");
+                        if self.accept_outage.failed(now.mono) {
+                            warn!("cannot accept connections: {error}; new clients wait, others go on");
                         }
-                        self.is_accept_failing = true;
                         self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
                     }
                 }
             }
+        }
+    }
+
+    /// Says that accepting works again, once nobody waits on a listener any more: a single client
+    /// that got in says little.
+    fn note_accepting(&mut self, index: usize) {
+        if !self.listeners[index].is_ready && self.accept_outage.works() {
+            info!("connections are accepted again");
         }
     }
 
@@ -361,7 +366,7 @@ impl Server {
     // What the core asks for.
 
     fn do_outputs(&mut self, now: Now) {
-        let mut save_error = None;
+        let mut saved = None;
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Dial(id) => self.unresolved.push(id),
@@ -374,13 +379,13 @@ impl Server {
                     }
                 }
                 Output::Close(id) => self.close(id),
-                Output::Save(bytes) => save_error = self.state_file.save(&bytes).err(),
+                Output::Save(bytes) => saved = Some(self.state_file.save(&bytes)),
                 Output::Log(level, line) => log::log!(level, "{line}"),
             }
         }
-        if let Some(error) = save_error {
-            self.proxy.handle_save_failed(&error.to_string(), now);
-            // It has something to say, which must not wait for the next event.
+        if let Some(result) = saved {
+            self.proxy.handle_saved(result.map_err(|error| error.to_string()), now);
+            // It may have something to say, which must not wait for the next event.
             return self.do_outputs(now);
         }
         self.dial(now);
@@ -394,6 +399,8 @@ impl Server {
                 self.resolver.doubt(address);
             }
             conn.close(self.poll.registry());
+            // Its descriptor may be what accepting waits for.
+            self.accept_pause = None;
         }
     }
 }

@@ -17,6 +17,7 @@ use fireworks_proxy::{
     proxy::Proxy,
     time::{Mono, Now, Wall},
 };
+use log::Level;
 use serde_json::Value;
 
 /// More timers than any test sets off at one point in time.
@@ -37,13 +38,20 @@ pub struct World {
     pub proxy: Proxy,
     /// Everything that the core asked for, in order.
     pub trace: Vec<String>,
-    /// The state files that it asked to be saved.
+    /// What it wrote to the log.
+    pub log: Vec<(Mono, Level, String)>,
+    /// The state files that it asked to be saved, and that were.
     pub saves: Vec<Vec<u8>>,
+    /// Why the state file cannot be written, if it cannot.
+    pub save_error: Option<&'static str>,
+    /// How often the core has asked to save.
+    pub save_attempts: usize,
     /// Upstream connections that were asked for and wait to be made, unless [`Self::connects`].
     pub dialed: VecDeque<ConnId>,
     /// Whether upstream connections are made at once.
     pub connects: bool,
-    started_at: Wall,
+    /// What the wall clock shows when the monotonic one shows zero.
+    wall_at_zero: Wall,
     now: Now,
     clients: BTreeMap<ConnId, Side>,
     upstreams: BTreeMap<ConnId, Side>,
@@ -53,6 +61,11 @@ pub struct World {
 impl World {
     /// A core with these settings, as `(name without prefix, value)`, that starts at `wall`.
     pub fn new(settings: &[(&str, &str)], wall: Wall) -> Self {
+        Self::restarted(settings, wall, None)
+    }
+
+    /// The same with the state file that an earlier run has left.
+    pub fn restarted(settings: &[(&str, &str)], wall: Wall, file: Option<&[u8]>) -> Self {
         let variables =
             settings.iter().map(|(name, value)| (format!("FIREWORKS_PROXY_{name}").into(), value.into()));
         let raw = Raw::from_variables(variables).expect("Unicode settings");
@@ -60,16 +73,19 @@ impl World {
         let mut world = Self {
             proxy: Proxy::new(Config::from_raw(&raw).expect("settings that are accepted"), 7, now),
             trace: Vec::new(),
+            log: Vec::new(),
             saves: Vec::new(),
+            save_error: None,
+            save_attempts: 0,
             dialed: VecDeque::new(),
             connects: true,
-            started_at: wall,
+            wall_at_zero: wall,
             now,
             clients: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             runnable: BTreeSet::new(),
         };
-        world.proxy.handle_start(None, now);
+        world.proxy.handle_start(file, now);
         world.run();
         world
     }
@@ -99,8 +115,34 @@ impl World {
         self.advance_to(self.now.mono + span);
     }
 
+    /// The machine sleeps, and the monotonic clock counts that: all that has come due meanwhile is
+    /// due at once. The wall clock goes on too.
+    pub fn sleep(&mut self, span: Duration) {
+        self.set_time(self.now.mono + span);
+        self.advance_to(self.now.mono);
+    }
+
+    /// The wall clock is set, or the machine sleeps and the monotonic clock does not count that.
+    pub fn set_wall(&mut self, wall: Wall) {
+        let since_zero = self.now.mono.since(Mono::ZERO).as_millis();
+        let since_zero = i64::try_from(since_zero).expect("no test lasts so long");
+        self.wall_at_zero = Wall::from_unix_millis(wall.as_unix_millis() - since_zero);
+        self.now.wall = wall;
+    }
+
+    /// The wall clock.
+    pub fn wall(&self) -> Wall {
+        self.now.wall
+    }
+
+    /// The shell is about to stop.
+    pub fn shut_down(&mut self) {
+        self.proxy.handle_shutdown(self.now);
+        self.run();
+    }
+
     fn set_time(&mut self, mono: Mono) {
-        self.now = Now { mono, wall: self.started_at + mono.since(Mono::ZERO) };
+        self.now = Now { mono, wall: self.wall_at_zero + mono.since(Mono::ZERO) };
     }
 
     // The clients' side.
@@ -238,6 +280,7 @@ impl World {
     }
 
     fn take_outputs(&mut self) {
+        let mut saved = None;
         while let Some(output) = self.proxy.poll_output() {
             self.trace.push(format!("{:?} {output:?}", self.now.mono));
             match output {
@@ -251,9 +294,20 @@ impl World {
                     self.dialed.retain(|other| *other != conn);
                     self.side(conn).is_closed = true;
                 }
-                Output::Save(bytes) => self.saves.push(bytes),
-                Output::ShutdownWrite(_) | Output::Log(..) => {}
+                Output::Save(bytes) => {
+                    self.save_attempts += 1;
+                    saved = Some(self.save_error.map_or(Ok(()), |error| Err(error.to_owned())));
+                    if self.save_error.is_none() {
+                        self.saves.push(bytes);
+                    }
+                }
+                Output::Log(level, line) => self.log.push((self.now.mono, level, line)),
+                Output::ShutdownWrite(_) => {}
             }
+        }
+        if let Some(result) = saved {
+            self.proxy.handle_saved(result, self.now);
+            self.take_outputs();
         }
     }
 
@@ -275,6 +329,18 @@ impl World {
     }
 
     // The books.
+
+    /// When the core wrote lines with this part to the log.
+    pub fn times_logged(&self, part: &str) -> Vec<Mono> {
+        self.log.iter().filter(|(_, _, line)| line.contains(part)).map(|(at, ..)| *at).collect()
+    }
+
+    /// The tokens of the day in the state file, as far as it was saved.
+    #[track_caller]
+    pub fn saved_tokens(&self) -> u64 {
+        let state: Value = serde_json::from_slice(self.saves.last().expect("saved")).expect("JSON");
+        ["prompt_tokens", "generated_tokens"].iter().filter_map(|name| state[name].as_u64()).sum()
+    }
 
     /// Every lane's model with its budgets.
     pub fn balances(&mut self) -> Vec<(String, [Balance; 3])> {

@@ -97,6 +97,13 @@ impl Client {
         Self::new(stream, tcp)
     }
 
+    /// Connects over plain TCP to somebody who may have gone.
+    pub fn try_connect(address: impl ToSocketAddrs) -> io::Result<Self> {
+        let tcp = try_connect_tcp(address)?;
+        let stream = Box::new(tcp.try_clone()?);
+        Ok(Self::new(stream, tcp))
+    }
+
     /// Connects over TLS; the handshake happens with the first bytes sent.
     #[track_caller]
     pub fn connect_tls(address: impl ToSocketAddrs, name: &str, config: Arc<ClientConfig>) -> Self {
@@ -286,9 +293,13 @@ pub fn get(address: impl ToSocketAddrs, path: &str) -> Response {
 
 #[track_caller]
 fn connect_tcp(address: impl ToSocketAddrs) -> TcpStream {
-    let tcp = TcpStream::connect(address).expect("the server listens");
-    tcp.set_nodelay(true).expect("TCP_NODELAY can be set");
-    tcp.set_read_timeout(Some(READ_TIMEOUT)).expect("a positive timeout is accepted");
-    tcp.set_write_timeout(Some(READ_TIMEOUT)).expect("a positive timeout is accepted");
-    tcp
+    try_connect_tcp(address).expect("the server listens")
+}
+
+fn try_connect_tcp(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address)?;
+    tcp.set_nodelay(true)?;
+    tcp.set_read_timeout(Some(READ_TIMEOUT))?;
+    tcp.set_write_timeout(Some(READ_TIMEOUT))?;
+    Ok(tcp)
 }
