@@ -250,7 +250,8 @@ fn a_signal_ends_it_in_good_order_with_the_day_saved() {
             let tokens = [("x-fake-prompt-tokens", "1000"), ("x-fake-generated", "11")];
             assert_eq!(proxy.post(CHAT, &tokens, r#"{"model":"m"}"#).status(), 200);
         }
-        let (code, lines, folder) = proxy.signal(signal);
+        proxy.signal(signal);
+        let (code, lines, folder) = proxy.wait_for_end();
         assert_eq!(code, Some(0), "{signal}: {lines:#?}");
         assert!(lines.last().expect("lines").contains(" INFO Fireworks proxy stopped"), "{lines:#?}");
         let file = std::fs::read(folder.path().join("daily_usage.json")).expect("a state file");

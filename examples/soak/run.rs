@@ -214,7 +214,8 @@ fn usage(proxy: SocketAddr) -> Option<Value> {
 fn end_proxy(proxy: Binary, is_alive: bool) -> (Result<(), String>, Vec<String>) {
     #[cfg(unix)]
     if is_alive {
-        let (code, log, _) = proxy.signal("TERM");
+        proxy.signal("TERM");
+        let (code, log, _) = proxy.wait_for_end();
         let ended =
             if code == Some(0) { Ok(()) } else { Err(format!("told to end, it ended with {code:?}")) };
         return (ended, log);

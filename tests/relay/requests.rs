@@ -1,7 +1,5 @@
 //! What of a request reaches the upstream, and how.
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 
 use crate::support::{
@@ -9,7 +7,7 @@ use crate::support::{
     fake::{FakeFireworks, FakeOptions},
     proxy::ProxyUnderTest,
     raw_upstream::RawUpstream,
-    wire::{CHAT, MESSAGES, SOON, body_of, pair, proxy_to, the_request},
+    wire::{CHAT, MESSAGES, SOON, body_of, large_body, pair, pieces, proxy_to, send_in_chunks, the_request},
 };
 
 #[test]
@@ -83,29 +81,6 @@ fn an_offer_to_upgrade_to_http2_is_neither_taken_up_nor_passed_on() {
     assert_eq!(received.header("connection"), Some("close"));
 }
 
-/// A JSON body of more than so many bytes, no two stretches of it alike.
-fn large_body(bytes: usize) -> Vec<u8> {
-    let mut picture = String::with_capacity(bytes + 32);
-    let mut state = 1_u64;
-    while picture.len() < bytes {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        write!(picture, "{:x}", state >> 8).expect("a String takes every write");
-    }
-    let url = format!("data:image/png;base64,{picture}");
-    let content = json!([{"type": "image_url", "image_url": {"url": url}}]);
-    json!({"messages": [{"role": "user", "content": content}], "model": "m"}).to_string().into_bytes()
-}
-
-/// Pieces of a body whose sizes go up and down between 1 and 8,000 bytes.
-fn pieces(mut body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut sizes = [1, 7, 8_000, 131, 1_460, 4_096, 3].into_iter().cycle();
-    std::iter::from_fn(move || {
-        let (piece, rest) = body.split_at(sizes.next()?.min(body.len()));
-        body = rest;
-        (!piece.is_empty()).then_some(piece)
-    })
-}
-
 #[test]
 fn a_body_of_eight_megabytes_in_many_small_writes_arrives_unchanged() {
     let (fake, proxy) = pair(&[]);
@@ -125,11 +100,7 @@ fn a_chunked_upload_is_joined_and_gets_a_length() {
     let body = large_body(1 << 20);
     let mut client = proxy.connect();
     client.request("POST", CHAT, &[("Transfer-Encoding", "chunked"), ("Trailer", "X-Sum")], b"");
-    for piece in pieces(&body) {
-        let chunk = [format!("{:X};a=b\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
-        client.send(&chunk).expect("the proxy takes the chunk");
-    }
-    client.send(b"0\r\nX-Sum: 1\r\n\r\n").expect("the proxy takes the end");
+    send_in_chunks(&mut client, &body);
     assert_eq!(client.read_response().status(), 200);
     let received = the_request(&fake);
     assert!(received.body == body, "the body was changed on the way");

@@ -4,7 +4,7 @@ use crate::support::{
     client::Client,
     fake::Outcome,
     proxy::ProxyUnderTest,
-    wire::{CHAT, COST, SOON, STREAM_ENDS, await_page, body_of, lane_of, pair, settled},
+    wire::{CHAT, COST, MESSAGES, SOON, STREAM_ENDS, await_page, body_of, lane_of, pair, settled},
 };
 
 fn ask(proxy: &ProxyUnderTest, path: &str, headers: &[(&str, &str)], body: &str) -> Client {
@@ -127,11 +127,45 @@ fn a_client_that_closes_right_after_the_final_event_has_ended_normally() {
 
 #[test]
 fn a_client_that_ends_its_side_has_left() {
+    // Nobody is known to half-close and wait.
+    for gate in ["head", "first-event", "middle"] {
+        let (fake, proxy) = pair(&[]);
+        let mut client = ask(&proxy, CHAT, &[("x-fake-gate", gate)], &body_of("m", true));
+        fake.wait_for_gate(1, SOON);
+        client.shutdown_write();
+        assert!(fake.wait_until(SOON, |seen| seen.cancelled == 1 && seen.connections_open == 0), "{gate}");
+        let raw = client.read_raw_until_eof();
+        assert!(!raw.ends_with(b"\r\n0\r\n\r\n"), "{gate}: {}", String::from_utf8_lossy(&raw));
+        assert_eq!(proxy.usage()["requests"]["client_gone"], 1, "{gate}");
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_side_while_it_waits_is_not_sent_on() {
+    let (fake, proxy) = pair(&[("RPS", "0.05"), ("MAX_RETRIES", "5")]);
+    let refused = ask(&proxy, CHAT, &[("x-fake-status", "503")], &body_of("m", true));
+    await_page(|| proxy.usage(), |usage| usage["requests"]["upstream_503"] == 1);
+    let queued = ask(&proxy, MESSAGES, &[], &body_of("n", true));
+    await_queue_depth(&proxy, 1);
+    for client in [&refused, &queued] {
+        client.shutdown_write();
+    }
+    await_page(|| proxy.usage(), |usage| usage["requests"]["client_gone"] == 2);
+    await_queue_depth(&proxy, 0);
+    assert_eq!(fake.statistics().requests, 1);
+}
+
+#[test]
+fn a_client_that_ends_its_side_after_the_final_event_has_ended_normally() {
     let (fake, proxy) = pair(&[]);
-    let client = ask(&proxy, CHAT, &[("x-fake-gate", "head")], &body_of("m", true));
-    fake.wait_for_gate(1, SOON);
+    let headers = [&COST[..], &[("x-fake-tail-ms", "120000")]].concat();
+    let mut client = ask(&proxy, MESSAGES, &headers, &body_of("m", true));
+    client.read_final_head();
+    client.read_until("message_stop").expect("every event comes before the tail");
     client.shutdown_write();
-    assert!(fake.wait_until(SOON, |seen| seen.cancelled == 1), "nobody is known to half-close and wait");
+    assert!(fake.wait_until(SOON, |seen| seen.cancelled == 1 && seen.connections_open == 0));
+    let requests = proxy.usage()["requests"].clone();
+    assert_eq!((&requests["finished"], &requests["client_gone"]), (&1.into(), &0.into()));
 }
 
 #[test]

@@ -276,14 +276,20 @@ impl Binary {
         client::get(self.address, path).json()
     }
 
-    /// Sends a signal by its name, as `kill` does; gives the exit code, the whole log and the folder.
+    /// Sends a signal by its name, as `kill` does.
     #[cfg(unix)]
     #[track_caller]
-    pub fn signal(mut self, name: &str) -> (Option<i32>, Vec<String>, tempfile::TempDir) {
+    pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
         assert!(status.success(), "kill -{name} {pid}: {status}");
-        let status = wait_for_exit(&mut self.child).expect("the proxy ends on a signal");
+    }
+
+    /// Waits until it ends by itself; gives the exit code, the whole log and the folder.
+    #[track_caller]
+    pub fn wait_for_end(mut self) -> (Option<i32>, Vec<String>, tempfile::TempDir) {
+        let status =
+            wait_for_exit(&mut self.child).unwrap_or_else(|| panic!("it does not end: {:#?}", self.lines()));
         let folder = self.end();
         (status.code(), self.lines(), folder)
     }

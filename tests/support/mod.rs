@@ -4,7 +4,10 @@
 //! - [`certs`]: a certificate authority made at test time, and the good and bad certificates it issues.
 //! - [`client`]: a small blocking HTTP/1.1 client that shows the framing instead of hiding it.
 //! - [`dice`]: random numbers from a seed.
+//! - [`failing`]: one failure as everybody is told of it.
 //! - [`fake`]: the fake Fireworks, scripted by `x-fake-*` request headers.
+//! - [`front`]: what stands before a fake and loses or holds up connections.
+//! - [`log`]: what proxies in this process log.
 //!
 //! Nothing here uses the library under test, except `proxy` (which starts it). Each binary that declares
 //! `mod support;` compiles all of it and uses a part.
@@ -18,7 +21,10 @@ pub mod binary;
 pub mod certs;
 pub mod client;
 pub mod dice;
+pub mod failing;
 pub mod fake;
+pub mod front;
+pub mod log;
 pub mod proxy;
 pub mod raw_upstream;
 pub mod wire;

@@ -100,7 +100,17 @@ impl Call {
 
     /// Sends what the peer takes.
     pub fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.get_mut().write_all(bytes);
+        let _ = self.try_send(bytes);
+    }
+
+    /// Whether the peer took all of it.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Says nothing more, and reads until the peer ends its side.
+    pub fn finish_when_closed(mut self) {
+        let _ = std::io::copy(&mut self.stream, &mut std::io::sink());
     }
 
     /// Ends our side in good order and reads until the peer ends its own.

@@ -2,7 +2,10 @@
 //!
 //! Nothing here waits for a fixed time: a page is asked again until it says what is awaited, or [`SOON`] is over.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -36,6 +39,39 @@ pub fn body_of(model: &str, stream: bool) -> String {
     let messages = json!([{"role": "user", "content": text}]);
     json!({"model": model, "stream": stream, "max_tokens": 1000, "messages": messages, "input": text, "prompt": text})
         .to_string()
+}
+
+/// A JSON body of more than so many bytes, no two stretches of it alike.
+pub fn large_body(bytes: usize) -> Vec<u8> {
+    let mut picture = String::with_capacity(bytes + 32);
+    let mut state = 1_u64;
+    while picture.len() < bytes {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        write!(picture, "{:x}", state >> 8).expect("a String takes every write");
+    }
+    let url = format!("data:image/png;base64,{picture}");
+    let content = json!([{"type": "image_url", "image_url": {"url": url}}]);
+    json!({"messages": [{"role": "user", "content": content}], "model": "m"}).to_string().into_bytes()
+}
+
+/// Pieces of a body whose sizes go up and down between 1 and 8,000 bytes.
+pub fn pieces(mut body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut sizes = [1, 7, 8_000, 131, 1_460, 4_096, 3].into_iter().cycle();
+    std::iter::from_fn(move || {
+        let (piece, rest) = body.split_at(sizes.next()?.min(body.len()));
+        body = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+/// Sends a body in chunks, each with an extension, and a trailer.
+#[track_caller]
+pub fn send_in_chunks(client: &mut Client, body: &[u8]) {
+    for piece in pieces(body) {
+        let chunk = [format!("{:X};a=b\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat();
+        client.send(&chunk).expect("the proxy takes the chunk");
+    }
+    client.send(b"0\r\nX-Sum: 1\r\n\r\n").expect("the proxy takes the end");
 }
 
 /// A fake with nothing but defaults, and a proxy before it.
@@ -74,12 +110,12 @@ pub struct Twins {
 
 impl Twins {
     pub fn start() -> Self {
-        Self::start_with(&FakeOptions::default())
+        Self::start_with(&FakeOptions::default(), &[])
     }
 
-    pub fn start_with(options: &FakeOptions) -> Self {
+    pub fn start_with(options: &FakeOptions, settings: &[(&str, &str)]) -> Self {
         let [plain, proxied] = [(); 2].map(|()| FakeFireworks::start(options.clone()));
-        let proxy = ProxyUnderTest::start(&proxied, &[]);
+        let proxy = ProxyUnderTest::start(&proxied, settings);
         Self { plain, proxied, proxy }
     }
 
