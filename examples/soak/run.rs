@@ -14,7 +14,7 @@ use crate::ending::Ending;
 use crate::memory::Growth;
 use crate::options::Options;
 use crate::process::Sample;
-use crate::support::binary::Binary;
+use crate::support::binary::{Binary, SOON};
 use crate::support::client::Client;
 use crate::support::fake::{FakeFireworks, FakeOptions, Statistics};
 use crate::verdict::{MAX_HOLD, MAX_RETRIES, MAX_WAIT};
@@ -215,9 +215,12 @@ fn end_proxy(proxy: Binary, is_alive: bool) -> (Result<(), String>, Vec<String>)
     #[cfg(unix)]
     if is_alive {
         proxy.signal("TERM");
-        let (code, log, _) = proxy.wait_for_end();
-        let ended =
-            if code == Some(0) { Ok(()) } else { Err(format!("told to end, it ended with {code:?}")) };
+        let (status, log, _) = proxy.try_wait_for_end();
+        let ended = match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(format!("told to end, it ended with {status}")),
+            None => Err(format!("told to end when nothing was under way, it had not after {SOON:?}")),
+        };
         return (ended, log);
     }
     let ended = if is_alive { Ok(()) } else { Err("it did not answer".to_owned()) };

@@ -33,8 +33,10 @@ impl Log for Logger {
             return;
         }
         let timestamp = calendar::log_timestamp(self.timezone, clock::wall());
+        // In one piece, so that no other process that writes there comes in between.
+        let line = format!("{timestamp} {} {}\n", record.level(), record.args());
         // A closed standard error must not end the proxy.
-        let _ = writeln!(std::io::stderr(), "{timestamp} {} {}", record.level(), record.args());
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
     fn flush(&self) {}

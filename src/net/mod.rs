@@ -321,8 +321,14 @@ impl Server {
                 Ok(0) => return,
                 Ok(count) => self.tell(id, Input::Wrote(count), now),
                 // A server may answer before it has read all of a request, and then close: what it
-                // said comes first.
-                Err(_) if self.read(id, now) => return,
+                // said comes first. The socket tells an error once, and no event follows: it is tried again
+                // until it has nothing more to say.
+                Err(_) if self.read(id, now) => {
+                    if self.conns.contains_key(&id) {
+                        self.runnable.insert(id);
+                    }
+                    return;
+                }
                 Err(error) => {
                     let failure = Failure::new(FailureClass::CutInStream, error.to_string());
                     return self.tell(id, Input::Failed(failure), now);

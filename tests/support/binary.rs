@@ -287,11 +287,16 @@ impl Binary {
 
     /// Waits until it ends by itself; gives the exit code, the whole log and the folder.
     #[track_caller]
-    pub fn wait_for_end(mut self) -> (Option<i32>, Vec<String>, tempfile::TempDir) {
-        let status =
-            wait_for_exit(&mut self.child).unwrap_or_else(|| panic!("it does not end: {:#?}", self.lines()));
+    pub fn wait_for_end(self) -> (Option<i32>, Vec<String>, tempfile::TempDir) {
+        let (status, log, folder) = self.try_wait_for_end();
+        (status.unwrap_or_else(|| panic!("it does not end: {log:#?}")).code(), log, folder)
+    }
+
+    /// The same for who is prepared for a process that does not end, which is killed then.
+    pub fn try_wait_for_end(mut self) -> (Option<ExitStatus>, Vec<String>, tempfile::TempDir) {
+        let status = wait_for_exit(&mut self.child);
         let folder = self.end();
-        (status.code(), self.lines(), folder)
+        (status, self.lines(), folder)
     }
 
     /// Ends it without a chance to do anything; gives the whole log and the folder.
