@@ -19,7 +19,8 @@ const RECENT: Duration = Duration::from_secs(60);
 /// What has happened since the start.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Requests that were read whole and were for the upstream.
+    /// Requests that were read whole and were for the upstream, and those that could not be read. Each
+    /// is finished, refused, left or failed in the end; until then it waits, pauses or is in flight.
     pub requests: u64,
     /// Requests that were answered by the upstream to the end.
     pub finished: u64,
@@ -29,6 +30,8 @@ pub struct Stats {
     pub client_gone: u64,
     /// Requests that failed on the way to or from the upstream.
     pub failed: u64,
+    /// Requests that pause before they are tried again.
+    pub paused: u64,
     /// Times that a request was tried again.
     pub retries: u64,
     /// Answers of the upstream with status 429.

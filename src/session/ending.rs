@@ -129,6 +129,7 @@ impl Session {
         ctx: &mut Context,
         now: Now,
     ) {
+        ctx.stats.requests += 1;
         ctx.stats.refused += 1;
         ctx.stats.count_failure(rejection.reach(), rejection.code());
         let line = format!("refused a request with {}: {}", rejection.status(), rejection.message());
@@ -161,7 +162,7 @@ impl Session {
     pub fn drain(&mut self, ctx: &mut Context, now: Now) -> bool {
         match &self.phase {
             Phase::Queued(_, ticket) => drop(ctx.admission.leave(*ticket)),
-            Phase::Paused(_) => {}
+            Phase::Paused(_) => ctx.stats.paused -= 1,
             _ => return false,
         }
         let (Phase::Queued(mut job, _) | Phase::Paused(mut job)) =

@@ -290,6 +290,7 @@ impl Session {
                 self.close(ctx);
             }
             Phase::Paused(job) => {
+                ctx.stats.paused -= 1;
                 ending::client_gone(job, ctx, now);
                 self.close(ctx);
             }

@@ -165,6 +165,7 @@ impl Session {
         let request = AccessRecord { retries: job.retries + 1, ..ending::record_of(&job, now) };
         let record = RetryRecord { request, after, pause, retries_max };
         ctx.log(Level::Info, status::retry_line(&record));
+        ctx.stats.paused += 1;
         self.phase = Phase::Paused(job);
         self.set_deadline(back_at, ctx);
     }
@@ -174,6 +175,7 @@ impl Session {
         let Phase::Paused(mut job) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             unreachable!("only a paused request comes back");
         };
+        ctx.stats.paused -= 1;
         let ticket = job.ticket.expect("a request that was tried was queued before");
         let waiter = Waiter { client: self.id, asked: job.asked, since: job.queued_at };
         ctx.admission.enqueue_again(ticket, waiter);

@@ -74,6 +74,7 @@ fn requests(ctx: &mut Context, now: Mono) -> Value {
         "upstream_429": stats.upstream_429,
         "upstream_503": stats.upstream_503,
         "queued": ctx.admission.waiting(),
+        "paused": stats.paused,
         "in_flight": stats.in_flight,
     })
 }

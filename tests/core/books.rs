@@ -222,6 +222,6 @@ fn every_request_has_one_end_and_they_add_up() {
         world.advance(SECOND * 2);
     }
     assert_eq!(world.status_of(passed), Some(500));
-    assert_eq!((world.ends(), world.stats().refused), ([2, 1, 1, 1], 2));
+    assert_eq!((world.ends(), world.stats().requests), ([2, 2, 1, 1], 6));
     world.assert_settled();
 }

@@ -131,7 +131,7 @@ fn a_head_from_a_client() {
         world.advance(span / 2 - MICRO);
         assert_eq!(world.text_of(client), "");
         world.advance(MICRO);
-        assert_eq!((world.status_of(client), world.stats().requests), (Some(408), 0));
+        assert_eq!((world.status_of(client), world.stats().requests), (Some(408), 1));
         assert_eq!(world.failures(), [("never_reached client_timeout".to_owned(), 1)]);
     }
 }
