@@ -14,6 +14,8 @@ mod books;
 mod faults;
 #[path = "core/holds.rs"]
 mod holds;
+#[path = "core/invariants.rs"]
+mod invariants;
 #[path = "core/leaving.rs"]
 mod leaving;
 #[path = "core/pace.rs"]

@@ -225,3 +225,29 @@ fn every_request_has_one_end_and_they_add_up() {
     assert_eq!((world.ends(), world.stats().refused), ([2, 1, 1, 1], 2));
     world.assert_settled();
 }
+
+#[test]
+fn limits_are_learned_from_answers_and_refusals_but_not_from_overloads() {
+    let learned =
+        |world: &mut World| world.page("/usage")["lanes"][0]["budgets"]["generated"]["learned"].as_u64();
+    let fields = |limit: u64| format!("x-ratelimit-limit-tokens-generated: {limit}\r\n");
+    let mut world = world(&[("MAX_RETRIES", "0")]);
+    let hear = |world: &mut World, status: u16, limit: u64| {
+        world.advance(SECOND * 3);
+        world.client_with(&chat("a", "", STREAM));
+        world.reply("a", answer_with(status, &fields(limit), "{}"));
+        learned(world)
+    };
+    assert_eq!(hear(&mut world, 200, 216_000), Some(216_000));
+    for status in [503, 529, 500, 502, 408] {
+        for _ in 0..5 {
+            assert_eq!(hear(&mut world, status, 36_000), Some(216_000), "{status}");
+            assert_eq!(hear(&mut world, status, 648_000), Some(216_000), "{status}");
+        }
+    }
+    assert_eq!(hear(&mut world, 429, 72_000), Some(216_000), "one may be a cold replica");
+    assert_eq!(hear(&mut world, 503, 648_000), Some(216_000), "it says nothing, for or against");
+    assert_eq!(hear(&mut world, 429, 60_000), Some(216_000));
+    assert_eq!(hear(&mut world, 429, 60_000), Some(72_000));
+    assert_eq!(hear(&mut world, 429, 216_000), Some(216_000), "a higher one holds at once");
+}
