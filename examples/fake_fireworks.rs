@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use support::fake::{Dimension, FakeFireworks, FakeOptions, Limits, Statistics, script};
+use support::fake::{Dimension, FakeFireworks, FakeOptions, Faults, Limits, Statistics, script};
 
 const HELP: &str = "\
 Options, each with a value:
@@ -30,6 +30,9 @@ Options, each with a value:
   --events N            words per answer                                 [25]
   --interval-ms N       time between two words of a stream               [100]
   --cache yes|no        count common prefixes of a session as cached     [yes]
+  --faults R/O/B/C/S/T  of 100 requests: 429, 503, reset before the head, cut in mid-stream, stall,
+                        trickle (which may be left out), at random       [none]
+  --seed N              what the random faults begin with              [0]
   --tls yes|no          no = plain HTTP                                  [yes]
   --script NAME=VALUE   an x-fake-NAME header for every request; may be repeated";
 
@@ -65,7 +68,7 @@ fn report(statistics: &Statistics) -> String {
     let refused = |dimension| statistics.refused_by(dimension);
     format!(
         "requests {} ok {} 429 {} (prompt {} uncached {} generated {} burst {}) in-flight {} (peak {}) connections {} \
-         completed {} cancelled {} malformed {} tokens: prompt {} uncached {} generated {}",
+         completed {} cancelled {} malformed {} faults {:?} tokens: prompt {} uncached {} generated {}",
         statistics.requests,
         statistics.ok,
         statistics.refused_total(),
@@ -79,6 +82,7 @@ fn report(statistics: &Statistics) -> String {
         statistics.completed,
         statistics.cancelled,
         statistics.malformed,
+        statistics.faults,
         statistics.prompt_tokens,
         statistics.uncached_tokens,
         statistics.generated_tokens,
@@ -87,6 +91,7 @@ fn report(statistics: &Statistics) -> String {
 
 fn parse(arguments: &[String]) -> Result<(FakeOptions, PathBuf), String> {
     let mut limits = Limits::enforced(3_600_000, 900_000, 36_000);
+    let mut seed = 0;
     let mut ca_file = PathBuf::from("fake-fireworks-ca.pem");
     let mut options = FakeOptions {
         generated_tokens: 500,
@@ -113,6 +118,16 @@ fn parse(arguments: &[String]) -> Result<(FakeOptions, PathBuf), String> {
             "--events" => options.events = number(value)?,
             "--interval-ms" => options.interval = Duration::from_millis(number(value)?),
             "--cache" => options.prefix_cache = yes(value)?,
+            "--faults" => {
+                let faults = Faults::parse(value).ok_or_else(|| format!("not percentages: {value}"))?;
+                options.faults = Some(Faults { seed, ..faults });
+            }
+            "--seed" => {
+                seed = number(value)?;
+                if let Some(faults) = &mut options.faults {
+                    faults.seed = seed;
+                }
+            }
             "--tls" => options.tls = yes(value)?,
             "--script" => options.default_script.push(script_header(value)?),
             _ => return Err(format!("unknown option {name}")),

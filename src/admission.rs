@@ -137,9 +137,9 @@ impl<C: Copy> Admission<C> {
     }
 
     /// Says how the upstream received a request.
-    pub fn received(&mut self, reservation: &mut Reservation, reception: Reception) {
+    pub fn received(&mut self, reservation: &mut Reservation, reception: Reception, now: Mono) {
         self.refused.remove(&reservation.lane);
-        self.budgets.received(reservation, reception);
+        self.budgets.received(reservation, reception, now);
     }
 
     /// Takes one limit from a response's headers.

@@ -16,17 +16,17 @@ use crate::{
     config::Config,
     event::{ConnId, Output, Timer},
     ledger::{Ledger, Notice, Restored},
+    outage::Outage,
     queue::wheel::{TimerKey, Wheel},
     retry::Jitter,
     stats::Stats,
     time::{Mono, Now},
 };
 
-/// How long the day's count may be ahead of its file.
+/// How long the day's count may be ahead of its file. A file that cannot be written is tried again as
+/// often: one small write a second costs nothing, and so the promise holds again within a second of
+/// the disk being well.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long until a file that could not be written is tried again, and complained about again.
-const SAVE_RETRY: Duration = Duration::from_secs(60);
 
 /// How often the line of statistics comes while something happens.
 const STATS_INTERVAL: Duration = Duration::from_secs(10);
@@ -48,7 +48,9 @@ pub struct Context {
     wheel: Wheel<Timer>,
     admission_alarm: Option<(Mono, TimerKey)>,
     is_save_set: bool,
-    saved_at: Option<Mono>,
+    /// When the shell was last asked to save, whether it could or not.
+    save_asked_at: Option<Mono>,
+    save_outage: Outage,
     is_stats_line_set: bool,
     is_draining: bool,
     next_conn: u64,
@@ -69,7 +71,8 @@ impl Context {
             wheel: Wheel::default(),
             admission_alarm: None,
             is_save_set: false,
-            saved_at: None,
+            save_asked_at: None,
+            save_outage: Outage::default(),
             is_stats_line_set: false,
             is_draining: false,
             next_conn: 0,
@@ -226,10 +229,14 @@ impl Context {
         self.ledger.is_spent()
     }
 
-    /// Starts the next day if it has come.
+    /// Goes over to another day if the clock shows one.
     pub fn roll_day(&mut self, now: Now) {
         if self.ledger.roll(now.wall) {
-            let line = format!("a new day: {}, the daily count starts at 0", self.ledger.date());
+            let date = self.ledger.date();
+            let line = match self.ledger.used() {
+                0 => format!("a new day: {date}, the daily count starts at 0"),
+                used => format!("the clock shows {date} again: its daily count goes on at {used}"),
+            };
             self.log(Level::Info, line);
             self.set_save(now.mono);
         }
@@ -265,28 +272,39 @@ impl Context {
     /// Hands the day's count to the shell, if it is not saved.
     pub fn save_day(&mut self, now: Mono) {
         if let Some(file) = self.ledger.snapshot() {
-            self.saved_at = Some(now);
+            self.save_asked_at = Some(now);
             self.outputs.push_back(Output::Save(file));
         }
     }
 
-    /// The state file could not be written: says so, and tries again later.
-    pub fn save_failed(&mut self, reason: &str, now: Mono) {
-        self.ledger.mark_unsaved();
-        let path = self.config.usage_state.display().to_string();
-        let line = format!(
-            "{path} cannot be written ({reason}); the count goes on in memory and is tried again in a minute"
-        );
-        self.log(Level::Warn, line);
-        self.is_save_set = true;
-        self.wheel.insert(now + SAVE_RETRY, Timer::Save);
+    /// The state file was written, or was not, for the reason given; then it is tried again.
+    pub fn saved(&mut self, result: Result<(), String>, now: Mono) {
+        let path = self.config.usage_state.display();
+        match result {
+            Ok(()) if self.save_outage.works() => {
+                let line = format!("{path} is written again");
+                self.log(Level::Info, line);
+            }
+            Ok(()) => {}
+            Err(reason) => {
+                if self.save_outage.failed(now) {
+                    let line = format!(
+                        "{path} cannot be written ({reason}); the count goes on in memory, and writing it is \
+                         tried again every second"
+                    );
+                    self.log(Level::Warn, line);
+                }
+                self.ledger.mark_unsaved();
+                self.set_save(now);
+            }
+        }
     }
 
-    /// Sees to it that the day is saved within [`SAVE_INTERVAL`] of the last time.
+    /// Sees to it that the day is saved, a [`SAVE_INTERVAL`] after the last time.
     fn set_save(&mut self, now: Mono) {
         if !self.is_save_set {
             self.is_save_set = true;
-            let at = self.saved_at.map_or(now, |saved_at| (saved_at + SAVE_INTERVAL).max(now));
+            let at = self.save_asked_at.map_or(now, |asked_at| (asked_at + SAVE_INTERVAL).max(now));
             self.wheel.insert(at, Timer::Save);
         }
     }

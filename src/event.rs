@@ -47,7 +47,7 @@ pub enum Output {
     ShutdownWrite(ConnId),
     /// Close the connection and forget its id.
     Close(ConnId),
-    /// Replace the state file by these bytes; say so if that fails.
+    /// Replace the state file by these bytes; answer with [`crate::proxy::Proxy::handle_saved`].
     Save(Vec<u8>),
     /// Write a line to the log.
     Log(log::Level, String),

@@ -1,10 +1,18 @@
 //! The day's tokens: counted as responses report them, capped, and kept over restarts.
 //!
 //! A day is a calendar day of the configured time zone, whatever length its clock changes give it.
+//! An answer counts for the day that the wall clock shows when it ends.
+//!
+//! That clock may be wrong, be set, and be set again. So the date alone says which count goes on, and
+//! the counts of the [`DAYS_LEFT_MAX`] days that were left last are kept, in the state file too: when
+//! the clock comes back to one of them, forwards or backwards, in this run or the next, its count
+//! goes on where it was. No answer is lost or counted twice by that; those that end while the clock
+//! is wrong are on the day that it showed.
+//!
 //! The ledger reads and writes no file: it makes a [`Ledger::snapshot`] for the shell to save, and
 //! [`Ledger::restore`] says what became of one that the shell has read.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use time::Date;
 use time_tz::{TimeZone, Tz};
 
@@ -17,31 +25,45 @@ use crate::{
 /// The version of the state file's form.
 const STATE_VERSION: u32 = 1;
 
-/// The count of one calendar day.
+/// So many days are kept that were left, if something was counted on them: a clock that is set twice
+/// before it is right shows two wrong days, and one more is there to spare.
+const DAYS_LEFT_MAX: usize = 3;
+
+/// The count of today, and of the days that the clock may come back to.
 #[derive(Debug)]
 pub struct Ledger {
     timezone: &'static Tz,
     limit_tokens: Option<u64>,
     warn_ratio: f64,
-    day: Date,
+    today: DayCount,
     /// The first moment of the next day.
     resets_at: Wall,
-    prompt_tokens: u64,
-    generated_tokens: u64,
-    has_warned: bool,
+    /// The days that were left, the last one first.
+    left: Vec<DayCount>,
     is_saved: bool,
 }
 
-/// The state file, as it is written.
+/// The count of one calendar day, in memory and in the state file.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct DayCount {
+    #[serde(rename = "date", serialize_with = "write_date", deserialize_with = "read_date")]
+    day: Date,
+    prompt_tokens: u64,
+    generated_tokens: u64,
+    #[serde(rename = "warned")]
+    has_warned: bool,
+}
+
+/// The state file.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     version: u32,
-    date: String,
+    #[serde(flatten)]
+    today: DayCount,
     /// For people; the date alone decides.
     time_zone: String,
-    prompt_tokens: u64,
-    generated_tokens: u64,
-    warned: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    days_left: Vec<DayCount>,
 }
 
 /// What became of a state file.
@@ -64,25 +86,42 @@ pub enum Notice {
     LimitReached,
 }
 
+impl DayCount {
+    const fn new(day: Date) -> Self {
+        Self { day, prompt_tokens: 0, generated_tokens: 0, has_warned: false }
+    }
+
+    const fn used(&self) -> u64 {
+        self.prompt_tokens.saturating_add(self.generated_tokens)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a field by reference")]
+fn write_date<S: Serializer>(day: &Date, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(day)
+}
+
+fn read_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    calendar::parse_date(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a date")))
+}
+
 impl Ledger {
     /// An empty count for the day that it is at `now`.
     pub fn new(config: &Config, now: Wall) -> Self {
         let timezone = config.timezone;
-        let day = calendar::day_at(timezone, now);
         Self {
             timezone,
             limit_tokens: config.daily_limit_tokens,
             warn_ratio: config.daily_warn_ratio,
-            day,
+            today: DayCount::new(calendar::day_at(timezone, now)),
             resets_at: calendar::end_of_day(timezone, now),
-            prompt_tokens: 0,
-            generated_tokens: 0,
-            has_warned: false,
+            left: Vec::new(),
             is_saved: false,
         }
     }
 
-    /// Takes up the count of a state file, if it is of this day.
+    /// Takes up the counts of a state file: that of this day goes on, if there is one.
     pub fn restore(&mut self, file: &[u8]) -> Restored {
         let state: State = match serde_json::from_slice(file) {
             Ok(state) => state,
@@ -91,49 +130,52 @@ impl Ledger {
         if state.version != STATE_VERSION {
             return Restored::Damaged(format!("its version is {}, not {STATE_VERSION}", state.version));
         }
-        if calendar::parse_date(&state.date).is_none() {
-            return Restored::Damaged(format!("its date {:?} is not a date", state.date));
-        }
-        if state.date != self.day.to_string() {
-            return Restored::OtherDay(state.date);
-        }
-        self.prompt_tokens = state.prompt_tokens;
-        self.generated_tokens = state.generated_tokens;
-        self.has_warned = state.warned;
-        self.is_saved = true;
-        Restored::Continued
+        let State { today: newest, days_left, .. } = state;
+        self.left = std::iter::once(newest).chain(days_left).collect();
+        let is_continued = self.take_up(self.today.day);
+        self.is_saved = newest.day == self.today.day;
+        if is_continued { Restored::Continued } else { Restored::OtherDay(newest.day.to_string()) }
+    }
+
+    /// Goes on with the count of a day that was left, or from zero. Whether it was left.
+    fn take_up(&mut self, day: Date) -> bool {
+        let known = self.left.iter().position(|count| count.day == day);
+        self.today = known.map_or_else(|| DayCount::new(day), |index| self.left.remove(index));
+        self.left.retain(|count| count.used() > 0);
+        self.left.truncate(DAYS_LEFT_MAX);
+        known.is_some()
     }
 
     /// Counts what a response reported.
     pub fn count(&mut self, prompt_tokens: u64, generated_tokens: u64, now: Wall) -> Option<Notice> {
         self.roll(now);
         let before = self.used();
-        self.prompt_tokens = self.prompt_tokens.saturating_add(prompt_tokens);
-        self.generated_tokens = self.generated_tokens.saturating_add(generated_tokens);
+        let today = &mut self.today;
+        today.prompt_tokens = today.prompt_tokens.saturating_add(prompt_tokens);
+        today.generated_tokens = today.generated_tokens.saturating_add(generated_tokens);
         self.is_saved &= self.used() == before;
         let limit = self.limit_tokens?;
         if before < limit && self.used() >= limit {
-            self.has_warned = true;
+            self.today.has_warned = true;
             return Some(Notice::LimitReached);
         }
-        if !self.has_warned && self.used() >= self.warn_at()? {
-            self.has_warned = true;
+        if !self.today.has_warned && self.used() >= self.warn_at()? {
+            self.today.has_warned = true;
             return Some(Notice::Warning);
         }
         None
     }
 
-    /// Starts the next day when it has come. Whether it did.
+    /// Goes over to the day that it is at `now`: to a new one from zero, to one that was left where it
+    /// was. Whether it is another day than before.
     pub fn roll(&mut self, now: Wall) -> bool {
         let today = calendar::day_at(self.timezone, now);
-        if today == self.day {
+        if today == self.today.day {
             return false;
         }
-        self.day = today;
+        self.left.insert(0, self.today);
+        self.take_up(today);
         self.resets_at = calendar::end_of_day(self.timezone, now);
-        self.prompt_tokens = 0;
-        self.generated_tokens = 0;
-        self.has_warned = false;
         self.is_saved = false;
         true
     }
@@ -146,11 +188,9 @@ impl Ledger {
         self.is_saved = true;
         let state = State {
             version: STATE_VERSION,
-            date: self.day.to_string(),
+            today: self.today,
             time_zone: self.time_zone().to_owned(),
-            prompt_tokens: self.prompt_tokens,
-            generated_tokens: self.generated_tokens,
-            warned: self.has_warned,
+            days_left: self.left.clone(),
         };
         let mut file = serde_json::to_vec(&state).expect("a struct of plain fields has a JSON form");
         file.push(b'\n');
@@ -174,17 +214,17 @@ impl Ledger {
 
     /// Prompt and generated tokens of the day.
     pub fn used(&self) -> u64 {
-        self.prompt_tokens.saturating_add(self.generated_tokens)
+        self.today.used()
     }
 
     /// The part of [`Self::used`] that was prompt.
     pub fn prompt_tokens(&self) -> u64 {
-        self.prompt_tokens
+        self.today.prompt_tokens
     }
 
     /// The part of [`Self::used`] that was generated.
     pub fn generated_tokens(&self) -> u64 {
-        self.generated_tokens
+        self.today.generated_tokens
     }
 
     /// The daily limit, if there is one.
@@ -204,12 +244,12 @@ impl Ledger {
 
     /// Whether the warning of the day was given.
     pub fn has_warned(&self) -> bool {
-        self.has_warned
+        self.today.has_warned
     }
 
     /// The day that is counted, as `2026-05-21`.
     pub fn date(&self) -> String {
-        self.day.to_string()
+        self.today.day.to_string()
     }
 
     /// The first moment of the next day.
@@ -247,6 +287,52 @@ mod tests {
         assert!(!ledger.roll(utc(2026, 10, 4, 12, 59)));
         assert!(ledger.roll(utc(2026, 10, 4, 13, 0)));
         assert_eq!((ledger.used(), ledger.is_spent(), ledger.date().as_str()), (0, false, "2026-10-05"));
+    }
+
+    #[test]
+    fn a_day_that_the_clock_comes_back_to_goes_on_where_it_was() {
+        let config = config("UTC", Some(100));
+        let [day, wrong, other] = [20, 28, 3].map(|day| utc(2026, 5, day, 12, 0));
+        let mut ledger = Ledger::new(&config, day);
+        assert_eq!(ledger.count(80, 0, day), Some(Notice::Warning));
+        for (now, tokens, used) in
+            [(wrong, 3, 3), (day, 1, 81), (wrong, 3, 6), (other, 50, 50), (day, 1, 82), (other, 7, 57)]
+        {
+            assert_eq!(ledger.count(tokens, 0, now), None, "the warning was given");
+            assert_eq!(ledger.used(), used, "{}", ledger.date());
+        }
+        assert_eq!(ledger.count(18, 0, day), Some(Notice::LimitReached));
+        assert!(ledger.roll(wrong) && !ledger.is_spent());
+        assert!(ledger.roll(day) && ledger.is_spent() && ledger.has_warned());
+        assert_eq!(ledger.resets_at_local(), "2026-05-21T00:00:00.000+00:00");
+    }
+
+    #[test]
+    fn days_that_were_left_are_kept_in_the_file_and_not_for_ever() {
+        let config = config("UTC", None);
+        let day = |day| utc(2026, 5, day, 12, 0);
+        let mut ledger = Ledger::new(&config, day(1));
+        for number in 1..=9 {
+            ledger.count(u64::from(number), 0, day(number));
+        }
+        // Days on which nothing was counted are not worth a place.
+        for number in 20..=28 {
+            ledger.roll(day(number));
+        }
+        let file = ledger.snapshot().expect("there is news");
+        for (number, used, restored) in [
+            (28, 0, Restored::Continued),
+            (9, 9, Restored::Continued),
+            (7, 7, Restored::Continued),
+            (6, 0, Restored::OtherDay("2026-05-28".to_owned())),
+        ] {
+            let mut restarted = Ledger::new(&config, day(number));
+            assert_eq!((restarted.restore(&file), restarted.used()), (restored, used));
+            assert_eq!(restarted.is_unsaved(), number != 28, "the file's first day is another one");
+            assert!(restarted.roll(day(8)));
+            assert_eq!(restarted.used(), 8, "the others go on too");
+        }
+        assert!(file.len() < 500, "{} bytes", file.len());
     }
 
     #[test]

@@ -25,7 +25,8 @@
 //! 8. The reservation is settled, the [`ledger`] counts the day, [`stats`] counts everything.
 //!
 //! What cannot be served ends in a [`rejection`]; what goes wrong at the upstream is a [`failure`].
-//! [`context`] is what all sessions share. [`config`], [`time`] and [`calendar`] are known to all.
+//! What does not work around us is an [`outage`]. [`context`] is what all sessions share. [`config`],
+//! [`time`] and [`calendar`] are known to all.
 //!
 //! # Invariants
 //!
@@ -67,6 +68,7 @@ pub mod status;
 
 pub mod context;
 pub mod event;
+pub mod outage;
 
 pub mod calendar;
 pub mod config;

@@ -136,9 +136,9 @@ impl Proxy {
         self.stopped
     }
 
-    /// The state file could not be written.
-    pub fn handle_save_failed(&mut self, reason: &str, now: Now) {
-        self.ctx.save_failed(reason, now.mono);
+    /// What came of [`Output::Save`]: nothing to add, or the reason why it could not be done.
+    pub fn handle_saved(&mut self, result: Result<(), String>, now: Now) {
+        self.ctx.saved(result, now.mono);
     }
 
     /// What the shell is to do next.

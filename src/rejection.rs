@@ -54,8 +54,10 @@ pub enum Rejection {
     Upstream {
         /// The upstream's base URL.
         upstream: String,
-        /// What happened.
+        /// What happened the last time.
         failure: Failure,
+        /// How often it was tried.
+        tries: u32,
     },
 }
 
@@ -145,7 +147,10 @@ impl Rejection {
                 "the daily token limit is reached ({used} of {limit}); it resets at {resets_at}, or raise \
                  FIREWORKS_PROXY_DAILY_TOKEN_LIMIT and restart"
             ),
-            Self::Upstream { upstream, failure } => format!("{upstream}: {failure}"),
+            Self::Upstream { upstream, failure, tries: 1 } => format!("{upstream}: {failure}"),
+            Self::Upstream { upstream, failure, tries } => {
+                format!("{upstream}: {failure}, the last of {tries} tries")
+            }
         }
     }
 
@@ -249,6 +254,7 @@ mod tests {
         let rejected = |class| Rejection::Upstream {
             upstream: "https://x".to_owned(),
             failure: Failure::new(class, "why"),
+            tries: 1,
         };
         let dns = rejected(FailureClass::Dns);
         assert_eq!((dns.status(), dns.code()), (502, "dns"));

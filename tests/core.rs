@@ -10,6 +10,8 @@ mod support;
 mod answers;
 #[path = "core/books.rs"]
 mod books;
+#[path = "core/clocks.rs"]
+mod clocks;
 #[path = "core/faults.rs"]
 mod faults;
 #[path = "core/holds.rs"]
@@ -24,6 +26,8 @@ mod pace;
 mod phases;
 #[path = "core/retries.rs"]
 mod retries;
+#[path = "core/saving.rs"]
+mod saving;
 #[path = "core/sessions.rs"]
 mod sessions;
 #[path = "core/stopping.rs"]

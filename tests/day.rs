@@ -171,10 +171,37 @@ fn a_state_file_that_cannot_be_written_draws_a_warning_and_stops_nothing() {
     }
     let (lines, folder) = proxy.kill();
     let warned = lines.iter().filter(|line| line.contains("cannot be written")).count();
-    assert_eq!(warned, 1, "once a minute: {lines:#?}");
+    assert_eq!(warned, 1, "tried every second, told once a minute: {lines:#?}");
     let beneath_a_file = Binary::start_in(folder, &fake, &[zone, ("USAGE_STATE", "file/count.json")]);
     beneath_a_file.wait_for_line(&[" WARN ", "cannot be written"]);
     assert_eq!(beneath_a_file.post(CHAT, &TOKENS, BODY).status(), 200);
+}
+
+#[test]
+fn what_could_not_be_written_is_written_when_it_can_be() {
+    let fake = FakeFireworks::start_default();
+    let proxy = Binary::start(&fake, &[("TIMEZONE", quiet_zone())]);
+    let (file, blocking) = (proxy.state_file(), proxy.folder().join("daily_usage.json.tmp"));
+    let spend = |round: u64| {
+        assert_eq!(proxy.post(CHAT, &TOKENS, BODY).status(), 200);
+        await_used(|| proxy.page("/usage"), round * 1234);
+    };
+    spend(1);
+    await_kept(&file, 1200, 34);
+    std::fs::create_dir(&blocking).expect("made");
+    spend(2);
+    proxy.wait_for_line(&[" WARN ", "daily_usage.json cannot be written"]);
+    spend(3);
+    assert_eq!(kept(&file).expect("it is whole")["prompt_tokens"], 1200, "as it was before");
+    std::fs::remove_dir(&blocking).expect("removed");
+    await_kept(&file, 3600, 102);
+    proxy.wait_for_line(&[" INFO ", "daily_usage.json is written again"]);
+    spend(4);
+    await_kept(&file, 4800, 136);
+    let (lines, folder) = proxy.kill();
+    assert_eq!(names_in(folder.path()).len(), 2, "nothing is left over: {:?}", names_in(folder.path()));
+    let told = lines.iter().filter(|line| line.contains(" written")).count();
+    assert_eq!(told, 2, "once that it cannot be, once that it is again: {lines:#?}");
 }
 
 /// Checks the answer to a request past the day's cap, and gives its error.

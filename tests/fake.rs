@@ -5,6 +5,9 @@
 
 mod support;
 
+#[path = "fake/faults.rs"]
+mod faults;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -285,6 +288,9 @@ fn odd_heads_and_encodings_are_sent_as_asked() {
         ("x-fake-uncached-spelling", "uncached"),
     ];
     let opaque = post(&fake, CHAT, &gzip, &json!({}));
+    let padded = post(&fake, CHAT, &[("x-fake-padding", "70000"), ("x-fake-events", "2")], &stream());
+    assert!(padded.body.bytes.len() > 140_000);
+    assert_eq!(data(&padded).len(), 5, "role, reasoning, two words, finish");
     assert!(opaque.body.bytes.starts_with(&[0x1f, 0x8b]));
     assert_eq!(opaque.header("x-ratelimit-limit-tokens-uncached-prompt"), Some("15000"));
     client.request("POST", CHAT, &[("x-fake-garbage-head", "1")], b"{}");

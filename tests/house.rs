@@ -15,9 +15,9 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 22] = [
+const EDGES: [(&str, &[&str]); 23] = [
     ("main", &["net", "proxy"]),
-    ("net", &["proxy", "event", "failure", "ledger"]),
+    ("net", &["proxy", "event", "failure", "ledger", "outage"]),
     ("proxy", &["session", "context", "event", "ledger", "status"]),
     (
         "session",
@@ -38,7 +38,7 @@ const EDGES: [(&str, &[&str]); 22] = [
             "status",
         ],
     ),
-    ("context", &["admission", "event", "ledger", "queue", "retry", "stats"]),
+    ("context", &["admission", "event", "ledger", "outage", "queue", "retry", "stats"]),
     ("status", &["budget", "context", "failure", "http", "stats"]),
     ("admission", &["budget", "queue"]),
     ("relay", &["http", "outbox", "usage"]),
@@ -56,6 +56,7 @@ const EDGES: [(&str, &[&str]); 22] = [
     ("ledger", &[]),
     ("stats", &["failure"]),
     ("failure", &[]),
+    ("outage", &[]),
 ];
 
 /// The rooms that every room may know, and what they know themselves.

@@ -148,7 +148,8 @@ fn every_error_stands_in_the_table_with_its_status() {
 /// Every answer that the proxy gives in place of the upstream's.
 fn rejections() -> impl Iterator<Item = Rejection> {
     let own = successors(Some(Rejection::BadRequest(HttpError::Malformed(""))), next_rejection);
-    let upstream = |class| Rejection::Upstream { upstream: String::new(), failure: Failure::new(class, "") };
+    let upstream =
+        |class| Rejection::Upstream { upstream: String::new(), failure: Failure::new(class, ""), tries: 1 };
     own.chain(every_class().filter(|class| after_the_head().all(|other| other != *class)).map(upstream))
 }
 

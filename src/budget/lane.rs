@@ -2,15 +2,11 @@
 
 use super::{
     Dimension, Refusal, Tokens, WaitsFor,
+    book::Book,
     demand::Estimator,
-    learned::LiveLimit,
-    pace::{Era, Pace},
-    window::Window,
+    pace::{Era, News, Pace, Reception},
 };
-use crate::{
-    config::{TokenLimits, share_of},
-    time::Mono,
-};
+use crate::{config::TokenLimits, time::Mono};
 
 /// Fireworks limits each model of an account apart, so each has books of its own.
 #[derive(Debug)]
@@ -24,19 +20,10 @@ pub struct Lane {
     /// Requests between admission and settlement.
     pub in_flight: usize,
     /// How fast it may start requests.
-    pub(super) pace: Pace,
+    pace: Pace,
     books: [Book; 3],
     safety_ratio: f64,
     last_used: Mono,
-}
-
-/// One budget: the account of one dimension.
-#[derive(Debug)]
-struct Book {
-    limit: LiveLimit,
-    window: Window,
-    /// Tokens that requests in flight may yet use, beyond what the window holds.
-    reserved: u64,
 }
 
 /// One budget, as it stands.
@@ -65,15 +52,13 @@ impl Lane {
         safety_ratio: f64,
         now: Mono,
     ) -> Self {
-        let book =
-            |configured| Book { limit: LiveLimit::new(configured), window: Window::default(), reserved: 0 };
         Self {
             model: model.to_owned(),
             credential,
             estimator: Estimator::default(),
             in_flight: 0,
             pace: Pace::default(),
-            books: [book(limits.prompt), book(limits.uncached_prompt), book(limits.generated)],
+            books: [limits.prompt, limits.uncached_prompt, limits.generated].map(Book::new),
             safety_ratio,
             last_used: now,
         }
@@ -109,6 +94,18 @@ impl Lane {
         self.in_flight += 1;
         self.last_used = now;
         self.pace.start(now)
+    }
+
+    /// How a request that was started in `era` was received: news for everyone in the lane.
+    pub(super) fn received(&mut self, era: Era, reception: Reception, now: Mono) {
+        let safety_ratio = self.safety_ratio;
+        match self.pace.received(era, reception, now) {
+            News::Refused { in_a_row } => {
+                self.books.iter_mut().for_each(|book| book.doubt(in_a_row, safety_ratio, now));
+            }
+            News::Admitted => self.books.iter_mut().for_each(|book| book.regain_trust(safety_ratio, now)),
+            News::None => {}
+        }
     }
 
     /// Counts the prompt from the moment the request is sent, as Fireworks does at admission.
@@ -169,26 +166,5 @@ impl Lane {
 
     pub(super) fn last_used(&self) -> Mono {
         self.last_used
-    }
-}
-
-impl Book {
-    fn effective(&self, safety_ratio: f64, now: Mono) -> u64 {
-        share_of(self.limit.tokens_per_minute(now), safety_ratio)
-    }
-
-    /// Whether there is room for `tokens`; if not, when there may be, `None` for "when somebody
-    /// settles". A request bigger than the whole budget goes alone, when nothing else is counted.
-    fn check(&mut self, tokens: u64, safety_ratio: f64, now: Mono) -> Result<(), Option<Mono>> {
-        let effective = self.effective(safety_ratio, now);
-        let used = self.window.used(now);
-        if used + self.reserved + tokens <= effective || used + self.reserved == 0 || tokens == 0 {
-            return Ok(());
-        }
-        if self.reserved > 0 && self.reserved + tokens > effective {
-            return Err(None);
-        }
-        // What is reserved leaves room, so it is the window that is too full: there is a time.
-        Err(self.window.falls_to(effective.saturating_sub(self.reserved + tokens)))
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Knows no bytes, no sessions and no queue; reads no clock.
 
+mod book;
 mod bucket;
 pub mod demand;
 mod lane;
@@ -226,15 +227,15 @@ impl Budgets {
     }
 
     /// Says how the upstream received the request. What it says first counts.
-    pub fn received(&mut self, reservation: &mut Reservation, reception: Reception) {
+    pub fn received(&mut self, reservation: &mut Reservation, reception: Reception, now: Mono) {
         if let (Some(lane), Some(era)) = (self.lane_mut(reservation.lane), reservation.era.take()) {
-            lane.pace.received(era, reception);
+            lane.received(era, reception, now);
         }
     }
 
     /// Ends a reservation with what was really used.
     pub fn settle(&mut self, mut reservation: Reservation, spent: Spent, now: Mono) {
-        self.received(&mut reservation, Reception::Unknown);
+        self.received(&mut reservation, Reception::Unknown, now);
         let Reservation { lane, asked, held, sent_at, .. } = reservation;
         if let Some(lane) = self.lane_mut(lane) {
             lane.settle(&held, sent_at, &spent.tokens, now);

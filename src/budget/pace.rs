@@ -16,6 +16,10 @@ use crate::time::Mono;
 /// answered. Fireworks was seen to refuse within 0.3 s, so what is not refused by then was let in.
 const GAP_MAX: Duration = Duration::from_secs(2);
 
+/// The longest that a lane is closed, whatever was asked for: limits are per minute, and who needs to
+/// know that an account is closed for longer has to hear it from the upstream.
+const CLOSED_MAX: Duration = Duration::from_secs(60);
+
 /// The spacing after the first overload.
 const GAP_OVERLOADED: Duration = Duration::from_millis(250);
 
@@ -35,6 +39,8 @@ pub(super) struct Pace {
     era: Era,
     /// The era that the last 429 began.
     refused_era: Era,
+    /// 429s one after another, with no good answer in between.
+    refusals: u32,
 }
 
 /// The time between two pieces of bad news. A request carries that of its start.
@@ -57,6 +63,20 @@ pub enum Reception {
     Unknown,
 }
 
+/// What a reception says that was not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing.
+    None,
+    /// Requests are let in.
+    Admitted,
+    /// They are refused, so many times now with no good answer in between.
+    Refused {
+        /// How many times.
+        in_a_row: u32,
+    },
+}
+
 impl Pace {
     /// Whether a request may start; if not, from when on.
     pub(super) fn check(&self, now: Mono) -> Result<(), Mono> {
@@ -73,7 +93,7 @@ impl Pace {
     }
 
     /// How a request that was started in `era` was received. Said once of each.
-    pub(super) fn received(&mut self, era: Era, reception: Reception) {
+    pub(super) fn received(&mut self, era: Era, reception: Reception, now: Mono) -> News {
         let is_news = era == self.era;
         if is_news {
             self.unanswered -= 1;
@@ -84,18 +104,23 @@ impl Pace {
                 if self.gap < GAP_MIN {
                     self.gap = Duration::ZERO;
                 }
+                self.refusals = 0;
+                News::Admitted
             }
             Reception::RateLimited { until } if era >= self.refused_era => {
-                self.closed_until = self.closed_until.max(until);
+                self.closed_until = self.closed_until.max(until.min(now + CLOSED_MAX));
                 self.gap = GAP_MAX;
                 self.begin_era();
                 self.refused_era = self.era;
+                self.refusals = self.refusals.saturating_add(1);
+                News::Refused { in_a_row: self.refusals }
             }
             Reception::Overloaded if is_news => {
                 self.gap = (self.gap * 2).clamp(GAP_OVERLOADED, GAP_MAX);
                 self.begin_era();
+                News::None
             }
-            _ => {}
+            _ => News::None,
         }
     }
 
@@ -114,7 +139,7 @@ mod tests {
     }
 
     fn refuse(pace: &mut Pace, era: Era, until: u64) {
-        pace.received(era, Reception::RateLimited { until: at(until) });
+        pace.received(era, Reception::RateLimited { until: at(until) }, at(0));
     }
 
     #[test]
@@ -123,7 +148,7 @@ mod tests {
         for millis in [5, 5, 5, 6] {
             assert_eq!(pace.check(at(millis)), Ok(()));
             let era = pace.start(at(millis));
-            pace.received(era, Reception::Unknown);
+            pace.received(era, Reception::Unknown, at(0));
         }
     }
 
@@ -134,7 +159,7 @@ mod tests {
         refuse(&mut pace, burst[0], 1_500);
         // The rest of the burst is the same news, and the good answers in it are old.
         refuse(&mut pace, burst[1], 1_900);
-        pace.received(burst[2], Reception::Admitted);
+        pace.received(burst[2], Reception::Admitted, at(0));
         assert_eq!(pace.check(at(1_000)), Err(at(1_500)));
 
         let mut now = 1_500;
@@ -144,7 +169,7 @@ mod tests {
             let era = pace.start(at(now));
             gaps.push(pace.check(at(now)).expect_err("the one before is not answered").since(at(now)));
             now += 40;
-            pace.received(era, Reception::Admitted);
+            pace.received(era, Reception::Admitted, at(0));
         }
         assert_eq!(
             gaps,
@@ -155,6 +180,14 @@ mod tests {
         );
         pace.start(at(now));
         assert_eq!(pace.check(at(now)), Ok(()), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_lane_is_not_closed_for_longer_than_a_minute() {
+        let mut pace = Pace::default();
+        let era = pace.start(at(0));
+        refuse(&mut pace, era, 3_600_000);
+        assert_eq!(pace.check(at(0)), Err(at(60_000)));
     }
 
     #[test]
@@ -180,15 +213,32 @@ mod tests {
     }
 
     #[test]
+    fn refusals_in_a_row_are_counted_by_news_and_forgotten_with_a_good_answer() {
+        let mut pace = Pace::default();
+        let burst: Vec<Era> = (0..3).map(|_| pace.start(at(0))).collect();
+        let refused =
+            |pace: &mut Pace, era| pace.received(era, Reception::RateLimited { until: at(1) }, at(0));
+        assert_eq!(refused(&mut pace, burst[0]), News::Refused { in_a_row: 1 });
+        assert_eq!(refused(&mut pace, burst[1]), News::None, "it is of the same burst");
+        let probe = pace.start(at(1));
+        assert_eq!(refused(&mut pace, probe), News::Refused { in_a_row: 2 });
+        assert_eq!(pace.received(burst[2], Reception::Admitted, at(2)), News::None, "it is old");
+        let probe = pace.start(at(2));
+        assert_eq!(pace.received(probe, Reception::Admitted, at(2)), News::Admitted);
+        let probe = pace.start(at(3));
+        assert_eq!(refused(&mut pace, probe), News::Refused { in_a_row: 1 });
+    }
+
+    #[test]
     fn an_overload_spaces_starts_and_closes_nothing() {
         let mut pace = Pace::default();
         let eras: Vec<Era> = (0..3).map(|_| pace.start(at(0))).collect();
-        pace.received(eras[0], Reception::Overloaded);
-        pace.received(eras[1], Reception::Overloaded);
+        pace.received(eras[0], Reception::Overloaded, at(0));
+        pace.received(eras[1], Reception::Overloaded, at(0));
         assert_eq!(pace.check(at(0)), Ok(()));
         let era = pace.start(at(0));
         assert_eq!(pace.check(at(0)), Err(at(250)));
-        pace.received(era, Reception::Overloaded);
+        pace.received(era, Reception::Overloaded, at(0));
         pace.start(at(0));
         assert_eq!(pace.check(at(0)), Err(at(500)));
         // A 429 of a request from before the overload is news all the same.

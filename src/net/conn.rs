@@ -13,20 +13,25 @@ use std::{
 use mio::{Interest, Registry, Token, event::Event, net::TcpStream};
 use rustls::ClientConnection;
 
-use super::tls::{Connector, failure_of};
-use crate::failure::{Failure, FailureClass};
+use super::{
+    race::Race,
+    tls::{Connector, failure_of},
+};
+use crate::{
+    failure::{Failure, FailureClass},
+    time::Mono,
+};
 
 /// Plaintext that is handed to TLS at once; it is encrypted and sent before more is taken.
 const TLS_WRITE_BYTES_MAX: usize = 64 * 1024;
-
-/// Every connection is watched both ways from the start; readiness decides what is done.
-const BOTH_WAYS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// A connection to a client or to the upstream.
 #[derive(Debug)]
 pub(super) struct Conn {
     stage: Stage,
     peer: Peer,
+    /// The upstream's address that accepted the connection.
+    winner: Option<SocketAddr>,
     readable: bool,
     writable: bool,
     reading: Reading,
@@ -49,14 +54,8 @@ enum Reading {
 
 #[derive(Debug)]
 enum Stage {
-    /// Trying addresses in turn. The last error is kept for when none is left.
-    Connecting {
-        attempt: Option<(SocketAddr, TcpStream)>,
-        addresses: VecDeque<SocketAddr>,
-        last_error: String,
-        /// Whether somebody sees to it that this attempt ends in time.
-        is_watched: bool,
-    },
+    /// No address has accepted yet.
+    Connecting(Race),
     /// Over TCP; with TLS, where it is spoken, which knows itself whether its handshake is done.
     Connected(TcpStream, Option<Box<ClientConnection>>),
 }
@@ -84,28 +83,27 @@ impl Conn {
 
     /// A connection to the first of these addresses that accepts it.
     pub(super) fn to_upstream(addresses: VecDeque<SocketAddr>) -> Self {
-        let stage = Stage::Connecting {
-            attempt: None,
-            addresses,
-            last_error: "it has no address".to_owned(),
-            is_watched: false,
-        };
-        Self::new(stage, Peer::Upstream)
+        Self::new(Stage::Connecting(Race::new(addresses)), Peer::Upstream)
     }
 
     /// A client's connection is tried for readiness at first; the upstream's is not there yet.
     fn new(stage: Stage, peer: Peer) -> Self {
         let is_there = peer == Peer::Client;
-        Self { stage, peer, readable: is_there, writable: is_there, reading: Reading::Open }
+        Self { stage, peer, winner: None, readable: is_there, writable: is_there, reading: Reading::Open }
     }
 
     /// Watches an accepted connection.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(self.stream_mut(), token, BOTH_WAYS)
+        let Stage::Connected(stream, _) = &mut self.stage else { return Ok(()) };
+        registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Records what an event says.
+    /// Records what an event says. One that is late, of an attempt that did not win, is spurious
+    /// readiness, which the socket puts right.
     pub(super) fn note(&mut self, event: &Event) {
+        if let Stage::Connecting(race) = &mut self.stage {
+            return race.note(event);
+        }
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         if self.reading == Reading::Open && (event.is_read_closed() || event.is_error()) {
@@ -123,51 +121,22 @@ impl Conn {
         has_left
     }
 
-    /// The address that is being tried, if there are others to try after it; said once for each.
-    pub(super) fn attempt_to_watch(&mut self) -> Option<SocketAddr> {
-        let Stage::Connecting { attempt: Some((address, _)), addresses, is_watched, .. } = &mut self.stage
-        else {
-            return None;
-        };
-        let is_news = !addresses.is_empty() && !std::mem::replace(is_watched, true);
-        is_news.then_some(*address)
+    /// When it goes on to another address of the upstream, unless it is connected before.
+    pub(super) fn next_attempt(&self) -> Option<Mono> {
+        let Stage::Connecting(race) = &self.stage else { return None };
+        race.next_attempt()
     }
 
-    /// Whether it is still trying this address.
-    pub(super) fn is_trying(&self, address: SocketAddr) -> bool {
-        matches!(&self.stage, Stage::Connecting { attempt: Some((tried, _)), .. } if *tried == address)
+    /// The upstream's address that accepted the connection.
+    pub(super) fn winner(&self) -> Option<SocketAddr> {
+        self.winner
     }
 
     /// Whether the core can use it.
     pub(super) fn is_ready(&self) -> bool {
         match &self.stage {
-            Stage::Connecting { .. } => false,
+            Stage::Connecting(_) => false,
             Stage::Connected(_, tls) => tls.as_ref().is_none_or(|tls| !tls.is_handshaking()),
-        }
-    }
-
-    /// Starts to connect to the next address, past those that refuse at once.
-    pub(super) fn begin(&mut self, registry: &Registry, token: Token) {
-        let Stage::Connecting { attempt, addresses, last_error, is_watched } = &mut self.stage else {
-            return;
-        };
-        self.writable = false;
-        *is_watched = false;
-        if let Some((_, mut given_up)) = attempt.take() {
-            let _ = registry.deregister(&mut given_up);
-        }
-        while let Some(address) = addresses.pop_front() {
-            let begun = TcpStream::connect(address).and_then(|mut stream| {
-                registry.register(&mut stream, token, BOTH_WAYS)?;
-                Ok(stream)
-            });
-            match begun {
-                Ok(stream) => {
-                    *attempt = Some((address, stream));
-                    return;
-                }
-                Err(error) => *last_error = format!("{address}: {error}"),
-            }
         }
     }
 
@@ -177,38 +146,16 @@ impl Conn {
         connector: &Connector,
         registry: &Registry,
         token: Token,
+        now: Mono,
     ) -> Result<bool, Failure> {
-        if matches!(self.stage, Stage::Connecting { .. }) && !self.connect(connector, registry, token)? {
-            return Ok(false);
+        if let Stage::Connecting(race) = &mut self.stage {
+            let Some((address, stream)) = race.run(registry, token, now)? else { return Ok(false) };
+            let _ = stream.set_nodelay(true);
+            self.winner = Some(address);
+            (self.readable, self.writable) = (true, true);
+            self.stage = Stage::Connected(stream, connector.begin()?.map(Box::new));
         }
         self.shake_hands()
-    }
-
-    /// Whether TCP is connected. Writable alone does not say so: an error is writable too, and so is
-    /// a spurious event.
-    fn connect(&mut self, connector: &Connector, registry: &Registry, token: Token) -> Result<bool, Failure> {
-        let Stage::Connecting { attempt, last_error, .. } = &mut self.stage else { return Ok(true) };
-        let Some((address, stream)) = attempt else {
-            return Err(Failure::new(FailureClass::ConnectRefused, last_error.clone()));
-        };
-        if !self.writable {
-            return Ok(false);
-        }
-        if let Some(error) = stream.take_error().unwrap_or_else(Some) {
-            *last_error = format!("{address}: {error}");
-            self.begin(registry, token);
-            // With no address left, this ends in the last error.
-            return self.connect(connector, registry, token);
-        }
-        if stream.peer_addr().is_err() {
-            self.writable = false;
-            return Ok(false);
-        }
-        let (_, connected) = attempt.take().expect("it was connecting just now");
-        let _ = connected.set_nodelay(true);
-        self.readable = true;
-        self.stage = Stage::Connected(connected, connector.begin()?.map(Box::new));
-        Ok(true)
     }
 
     /// Whether the TLS handshake is done.
@@ -268,9 +215,11 @@ impl Conn {
     }
 
     /// Ends our side.
-    pub(super) fn shutdown_write(&mut self) {
-        // It fails only where the peer has gone, which reading will tell.
-        let _ = self.stream_mut().shutdown(Shutdown::Write);
+    pub(super) fn shutdown_write(&self) {
+        if let Stage::Connected(stream, _) = &self.stage {
+            // It fails only where the peer has gone, which reading will tell.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
     }
 
     /// Closes, with a word of goodbye where TLS has one.
@@ -282,17 +231,10 @@ impl Conn {
             let _ = flush_tls(tls, stream, &mut self.writable);
         }
         match &mut self.stage {
-            Stage::Connecting { attempt: None, .. } => {}
-            Stage::Connecting { attempt: Some((_, stream)), .. } | Stage::Connected(stream, _) => {
+            Stage::Connecting(race) => race.give_up(registry),
+            Stage::Connected(stream, _) => {
                 let _ = registry.deregister(stream);
             }
-        }
-    }
-
-    fn stream_mut(&mut self) -> &mut TcpStream {
-        match &mut self.stage {
-            Stage::Connecting { attempt: Some((_, stream)), .. } | Stage::Connected(stream, _) => stream,
-            Stage::Connecting { attempt: None, .. } => unreachable!("asked of clients' connections only"),
         }
     }
 }

@@ -14,13 +14,14 @@ mod conn;
 mod dial;
 mod listen;
 pub mod logger;
+mod race;
 mod resolver;
 mod start;
 mod store;
 mod tls;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::SocketAddr,
     sync::{
@@ -30,13 +31,14 @@ use std::{
     time::Duration,
 };
 
-use log::warn;
+use log::{info, warn};
 use mio::{Events, Poll, Token, Waker, event::Event};
 
 use crate::{
     config::Config,
     event::{ConnId, Input, Output},
     failure::{Failure, FailureClass},
+    outage::Outage,
     proxy::{Proxy, Stopped},
     time::{Mono, Now},
 };
@@ -44,6 +46,7 @@ use crate::{
 use clock::Clock;
 use conn::{Conn, ReadOutcome};
 use listen::Listener;
+use race::TOKEN_STRIDE;
 use resolver::Resolver;
 pub use start::StartError;
 use store::StateFile;
@@ -62,8 +65,9 @@ const WRITES_PER_TURN: usize = 4;
 /// Connections accepted in one turn, so that a storm of them does not hold up streams.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long accepting pauses after the system has refused, for want of descriptors for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long accepting pauses after the system has refused, for want of descriptors for example. It goes
+/// on at once when a connection of ours closes; what else may free one, nobody tells us.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const WAKER: Token = Token(0);
 
@@ -96,13 +100,12 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// When accepting may go on after the system has refused.
     accept_pause: Option<Mono>,
-    /// Whether the last attempt to accept was refused, which is logged once and not ten times a second.
-    is_accept_failing: bool,
+    accept_outage: Outage,
     conns: BTreeMap<ConnId, Conn>,
     /// Connections that could make progress.
     runnable: BTreeSet<ConnId>,
-    /// Connections that try an address and have others, with the time at which they go on to the next.
-    attempts: VecDeque<(Mono, ConnId, SocketAddr)>,
+    /// When connections that are not connected yet try another address beside those that they try.
+    attempts: BTreeSet<(Mono, ConnId)>,
     proxy: Proxy,
     connector: Connector,
     resolver: Resolver,
@@ -138,10 +141,10 @@ impl Server {
             stops_heeded: 0,
             listeners,
             accept_pause: None,
-            is_accept_failing: false,
+            accept_outage: Outage::default(),
             conns: BTreeMap::new(),
             runnable: BTreeSet::new(),
-            attempts: VecDeque::new(),
+            attempts: BTreeSet::new(),
             proxy,
             connector,
             resolver,
@@ -209,7 +212,7 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let timer = self.proxy.poll_timeout().map(|(at, _)| at);
-        let attempt = self.attempts.front().map(|(at, ..)| *at);
+        let attempt = self.attempts.first().map(|(at, _)| *at);
         let next = [timer, self.accept_pause, attempt].into_iter().flatten().min()?;
         Some(next.since(self.clock.now().mono))
     }
@@ -217,7 +220,7 @@ impl Server {
     /// Records what an event says, and nothing more. Unknown tokens are of connections that were
     /// closed earlier in this turn.
     fn note(&mut self, event: &Event) {
-        let Token(token) = event.token();
+        let token = event.token().0 % TOKEN_STRIDE;
         if token >= FIRST_CONN_TOKEN {
             let id = ConnId::from_u64((token - FIRST_CONN_TOKEN) as u64);
             if let Some(conn) = self.conns.get_mut(&id) {
@@ -245,20 +248,24 @@ impl Server {
                     break;
                 }
                 match self.listeners[index].accept() {
-                    Ok(Some(stream)) => {
-                        self.is_accept_failing = false;
-                        self.admit_client(stream, now);
-                    }
-                    Ok(None) => {}
+                    Ok(Some(stream)) => self.admit_client(stream, now),
+                    Ok(None) => self.note_accepting(index),
                     Err(error) => {
-                        if !self.is_accept_failing {
-                            warn!("cannot accept connections: {error}; trying again ten times a second");
+                        if self.accept_outage.failed(now.mono) {
+                            warn!("cannot accept connections: {error}; new clients wait, others go on");
                         }
-                        self.is_accept_failing = true;
                         self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
                     }
                 }
             }
+        }
+    }
+
+    /// Says that accepting works again, once nobody waits on a listener any more: a single client
+    /// that got in says little.
+    fn note_accepting(&mut self, index: usize) {
+        if !self.listeners[index].is_ready && self.accept_outage.works() {
+            info!("connections are accepted again");
         }
     }
 
@@ -292,8 +299,8 @@ impl Server {
         if conn.is_ready() {
             return true;
         }
-        let result = conn.make_ready(&self.connector, self.poll.registry(), token_of(id));
-        self.watch_attempt(id, now);
+        let result = conn.make_ready(&self.connector, self.poll.registry(), token_of(id), now.mono);
+        self.watch_race(id);
         match result {
             Ok(false) => false,
             Ok(true) => {
@@ -359,7 +366,7 @@ impl Server {
     // What the core asks for.
 
     fn do_outputs(&mut self, now: Now) {
-        let mut save_error = None;
+        let mut saved = None;
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Dial(id) => self.unresolved.push(id),
@@ -367,18 +374,18 @@ impl Server {
                     self.runnable.insert(id);
                 }
                 Output::ShutdownWrite(id) => {
-                    if let Some(conn) = self.conns.get_mut(&id) {
+                    if let Some(conn) = self.conns.get(&id) {
                         conn.shutdown_write();
                     }
                 }
                 Output::Close(id) => self.close(id),
-                Output::Save(bytes) => save_error = self.state_file.save(&bytes).err(),
+                Output::Save(bytes) => saved = Some(self.state_file.save(&bytes)),
                 Output::Log(level, line) => log::log!(level, "{line}"),
             }
         }
-        if let Some(error) = save_error {
-            self.proxy.handle_save_failed(&error.to_string(), now);
-            // It has something to say, which must not wait for the next event.
+        if let Some(result) = saved {
+            self.proxy.handle_saved(result.map_err(|error| error.to_string()), now);
+            // It may have something to say, which must not wait for the next event.
             return self.do_outputs(now);
         }
         self.dial(now);
@@ -388,7 +395,12 @@ impl Server {
         self.runnable.remove(&id);
         self.unresolved.retain(|other| *other != id);
         if let Some(conn) = self.conns.remove(&id) {
+            if let Some(address) = conn.winner().filter(|_| !conn.is_ready()) {
+                self.resolver.doubt(address);
+            }
             conn.close(self.poll.registry());
+            // Its descriptor may be what accepting waits for.
+            self.accept_pause = None;
         }
     }
 }

@@ -30,15 +30,20 @@ impl StateFile {
         self.path.is_file()
     }
 
-    /// Replaces the content: a temporary file beside it, then a rename. Not synced to the disk: a
-    /// kill of the process cannot lose it, and a power cut may lose the last seconds of a count.
+    /// Replaces the content: a temporary file beside it, then a rename, so that neither a kill nor a
+    /// full disk leaves half a file. Not synced to the disk: a kill of the process cannot lose it, and
+    /// a power cut may lose the last seconds of a count.
     pub(super) fn save(&self, bytes: &[u8]) -> io::Result<()> {
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
         let temporary = self.beside("tmp");
-        fs::write(&temporary, bytes)?;
-        fs::rename(&temporary, &self.path)
+        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &self.path));
+        if written.is_err() {
+            // It takes room on a full disk, and may be what is in the way: the next save makes a new one.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
     }
 
     /// Renames the file so that it is kept beside the new one.
@@ -79,5 +84,46 @@ mod tests {
         assert!(aside.ends_with("state.json.damaged") && file.load().expect("absent").is_none());
         let left: Vec<_> = fs::read_dir(aside.parent().expect("a folder")).expect("listed").collect();
         assert_eq!(left.len(), 1, "no temporary file stays behind");
+    }
+
+    #[test]
+    fn a_save_that_fails_leaves_the_old_content_and_nothing_that_blocks_the_next_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = StateFile::new(&folder.path().join("state.json"));
+        let names = || {
+            let entries = fs::read_dir(folder.path()).expect("listed").map(|entry| entry.expect("an entry"));
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        // It can be written beside, and then not be renamed to a folder.
+        fs::create_dir(folder.path().join("state.json")).expect("made");
+        file.save(b"one").expect_err("a folder is in the way");
+        assert_eq!(names(), ["state.json"]);
+        fs::remove_dir(folder.path().join("state.json")).expect("removed");
+        file.save(b"two").expect("nothing is in the way");
+        // It cannot be written beside.
+        fs::create_dir(folder.path().join("state.json.tmp")).expect("made");
+        file.save(b"three").expect_err("a folder is in the way");
+        assert_eq!(file.load().expect("read").as_deref(), Some(&b"two"[..]));
+        fs::remove_dir(folder.path().join("state.json.tmp")).expect("removed");
+        // A kill left half of one behind.
+        fs::write(folder.path().join("state.json.tmp"), "{\"ver").expect("written");
+        file.save(b"four").expect("it is written over");
+        assert_eq!(names(), ["state.json"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_temporary_file_that_may_not_be_written_to_blocks_one_save_at_most() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = StateFile::new(&folder.path().join("state.json"));
+        let left_behind = folder.path().join("state.json.tmp");
+        fs::write(&left_behind, "of another user").expect("written");
+        let mut permissions = fs::metadata(&left_behind).expect("it is there").permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&left_behind, permissions).expect("it is ours in fact");
+        // It succeeds for root, who may write to everything.
+        let _ = file.save(b"three");
+        file.save(b"four").expect("it was taken out of the way");
+        assert_eq!(file.load().expect("read").as_deref(), Some(&b"four"[..]));
     }
 }

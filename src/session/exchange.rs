@@ -352,17 +352,19 @@ impl Exchange {
     ) -> Result<Progress, Failure> {
         ctx.stats.answered(response.status, now.wall);
         let verdict = Verdict::of(response.status);
-        let asked_wait = retry::asked_wait(&response.fields, now.wall);
-        let pause = retry::wait(self.job.retries, asked_wait, ctx.jitter());
-        self.learn(&response, verdict, now.mono + pause, ctx, now);
-        let is_worth_it = verdict != Verdict::Final && self.job.is_repeatable(verdict.was_refused());
-        if is_worth_it && self.job.may_come_back(now.mono + pause, ctx) {
-            let (back_at, read_until) = (now.mono + pause, now.mono + pause.max(HELD_ANSWER_TIMEOUT));
+        let pause = (verdict != Verdict::Final).then(|| {
+            retry::wait(self.job.retries, retry::asked_wait(&response.fields, now.wall), ctx.jitter())
+        });
+        let back_at = now.mono + pause.unwrap_or_default();
+        self.learn(&response, verdict, back_at, ctx, now);
+        let pause = pause.filter(|_| self.job.is_repeatable(verdict.was_refused()));
+        if pause.is_some() && self.job.may_come_back(back_at, ctx) {
+            let read_until = back_at.max(now.mono + HELD_ANSWER_TIMEOUT);
             self.stage = Stage::Held(Box::new(HeldAnswer::new(response, back_at, read_until)));
             return self.receive(rest, outbox, ctx, now);
         }
         let ask_to_wait =
-            (is_worth_it && ctx.config.retries_max > 0).then(|| rejection::retry_after(Some(pause)));
+            pause.filter(|_| ctx.config.retries_max > 0).map(|pause| rejection::retry_after(Some(pause)));
         let mut relay = retrying::begin_relay(&self.job, &response, ask_to_wait.as_deref(), outbox);
         let count = |name| response.fields.text(name).and_then(|text| text.parse().ok());
         relay.meter.take_headers(count("fireworks-prompt-tokens"), count("fireworks-cached-prompt-tokens"));
@@ -393,14 +395,11 @@ impl Exchange {
     ) {
         let reception = match verdict {
             Verdict::Final => Reception::Admitted,
-            // Nobody waits for longer than that, so that somebody may as well ask.
-            Verdict::RateLimited => {
-                Reception::RateLimited { until: back_at.min(now.mono + ctx.config.max_hold) }
-            }
+            Verdict::RateLimited => Reception::RateLimited { until: back_at },
             Verdict::Overloaded => Reception::Overloaded,
             Verdict::Broken => Reception::Unknown,
         };
-        ctx.admission.received(&mut self.reservation, reception);
+        ctx.admission.received(&mut self.reservation, reception, now.mono);
         let (Some(lane), Verdict::Final | Verdict::RateLimited) = (self.job.lane, verdict) else { return };
         // One sample for each dimension, also where its limit comes in both spellings.
         let mut samples = [None; Dimension::ALL.len()];

@@ -115,7 +115,7 @@ pub(super) struct Job {
     pub(super) held_since: Mono,
     /// How long it was, all told; the clock stops when it is sent on its way.
     pub(super) waited: Duration,
-    /// How often it was tried again.
+    /// How often it was tried again so far.
     pub(super) retries: u32,
     /// How far it has come, in whichever try it came furthest.
     pub(super) reach: Reach,
@@ -177,11 +177,13 @@ impl Job {
         self.held_since = now;
     }
 
-    /// It leaves the queue for the upstream.
-    pub(super) fn admitted(&mut self, ticket: Ticket, now: Mono) {
-        self.ticket = Some(ticket);
+    /// It leaves the queue for the upstream. Whether that is a retry.
+    pub(super) fn admitted(&mut self, ticket: Ticket, now: Mono) -> bool {
+        let is_retry = self.ticket.replace(ticket).is_some();
+        self.retries += u32::from(is_retry);
         self.end_wait(now);
         self.wait_left = self.wait_left.saturating_sub(now.since(self.in_queue_since));
+        is_retry
     }
 }
 

@@ -194,17 +194,14 @@ impl Session {
         let Phase::Queued(mut job, ticket) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             unreachable!("only a queued request is admitted");
         };
-        let is_retry = job.ticket.is_some();
-        job.admitted(ticket, now.mono);
         if job.lane.is_some() && ctx.is_day_spent(now) {
+            job.waited += now.mono.since(job.held_since);
             ctx.admission.refund(reservation, now.mono);
             self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
             return self.advance(ctx, now);
         }
-        if is_retry {
-            job.retries += 1;
-            ctx.stats.retries += 1;
-        }
+        let is_retry = job.admitted(ticket, now.mono);
+        ctx.stats.retries += u64::from(is_retry);
         ctx.stats.admitted(job.waited, now.mono);
         self.phase = Phase::Exchange(Box::new(Exchange::begin(self.id, job, reservation, ctx)));
         self.set_exchange_deadline(ctx, now);

@@ -13,7 +13,7 @@ use crate::{
     admission::Waiter,
     budget::{Refusal, WaitsFor},
     context::Context,
-    failure::{Failure, Reach},
+    failure::{Failure, FailureClass, Reach},
     http::{body::BodyReader, head::ResponseHead},
     outbox::Outbox,
     rejection::{self, Rejection},
@@ -124,9 +124,11 @@ impl Session {
     ) {
         let (status, back_at) = (held.status().to_string(), held.back_at);
         job.last_failure = None;
-        // What cannot be passed on whole is not kept; what was kept before still is the last answer.
         if held.is_whole {
             job.last_answer = Some(Box::new(held));
+        } else {
+            let detail = format!("it answered {status}, and not to the end or too much to keep");
+            job.last_failure = Some(Failure::new(FailureClass::CutInStream, detail));
         }
         // It may have taken its time, in which the proxy was asked to stop.
         if job.may_come_back(back_at, ctx) {
@@ -193,7 +195,7 @@ impl Session {
         self.give_up(job, refusal, ctx, now);
     }
 
-    /// There is no time or no try left: the client gets the upstream's own last answer as it was, else
+    /// There is no time or no try left. The client gets the upstream's own last answer as it was, else
     /// what failed last, else word that its wait was in vain.
     fn give_up(&mut self, mut job: Box<Job>, refusal: Option<Refusal>, ctx: &mut Context, now: Now) {
         let room_in = refusal.and_then(|refusal| refusal.until).map(|until| until.since(now.mono));
@@ -206,7 +208,10 @@ impl Session {
             return self.after_relay(relay.keeps_alive, ctx, now);
         }
         let rejection = match job.last_failure.take() {
-            Some(failure) => Rejection::Upstream { upstream: ctx.config.upstream.to_string(), failure },
+            Some(failure) => {
+                let upstream = ctx.config.upstream.to_string();
+                Rejection::Upstream { upstream, failure, tries: job.retries + 1 }
+            }
             None if ctx.is_draining() => Rejection::Draining,
             None => Rejection::QueueTimeout {
                 waited: job.waited,

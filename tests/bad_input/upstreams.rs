@@ -8,6 +8,8 @@ use std::{
 
 use fireworks_proxy::failure::Reach;
 
+#[cfg(target_os = "linux")]
+use crate::support::{binary::Binary, client::Client};
 use crate::support::{
     certs::CertificateKind,
     client::Response,
@@ -114,6 +116,40 @@ fn an_upstream_that_refuses_the_connection_is_a_bad_gateway() {
         let lines = logged(&format!("{upstream}: "));
         assert!(lines.iter().any(|line| line.contains("the request never reached Fireworks")), "{lines:#?}");
     }
+}
+
+/// The lowest number that the process has no descriptor of: with this limit it can open no more.
+#[cfg(target_os = "linux")]
+fn lowest_free_descriptor(pid: u32) -> u64 {
+    let is_free = |number: &u64| std::fs::read_link(format!("/proc/{pid}/fd/{number}")).is_err();
+    (0..1_000).find(is_free).expect("a proxy with one client has few descriptors")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_proxy_that_may_open_no_more_sockets_says_that_it_is_its_own_fault() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+    let fake = FakeFireworks::start(FakeOptions { tls: false, ..FakeOptions::default() });
+    let proxy = Binary::start(&fake, &[("MAX_RETRIES", "0")]);
+    let pid = Pid::from_raw(i32::try_from(proxy.pid()).expect("a process id"));
+    let mut client = Client::connect(proxy.address());
+    let mut ask = |method, path, json: &str| {
+        client.request(method, path, &[], json.as_bytes());
+        client.read_response()
+    };
+    // After this, the connection has been accepted.
+    assert_eq!(ask("GET", "/health", "").status(), 200);
+    // A child's limits are those of its parent.
+    let before = getrlimit(Resource::Nofile);
+    let none_left = Rlimit { current: Some(lowest_free_descriptor(proxy.pid())), ..before };
+    prlimit(pid, Resource::Nofile, none_left).expect("a child of ours");
+    let response = ask("POST", CHAT, &body_of("m", false));
+    assert_eq!((response.status(), error_code(CHAT, &response).as_str()), (502, "connect_refused"));
+    let said = response.text();
+    assert!(said.contains("our own machine has no descriptor left: Too many open files"), "{said}");
+    prlimit(pid, Resource::Nofile, before).expect("a child of ours");
+    assert_eq!(ask("POST", CHAT, &body_of("m", false)).status(), 200);
 }
 
 #[test]

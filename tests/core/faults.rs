@@ -196,11 +196,9 @@ impl Storm {
         let number = self.numbers;
         let status =
             *self.dice.pick(&[200, 200, 200, 429, 429, 503, 503, 529, 500, 502, 408, 400]).expect("one");
-        let mut fields = format!("x-answer: {number}\r\n");
-        if self.dice.chance(30) {
-            let seconds = self.dice.below(12);
-            fields = format!("{fields}retry-after: {seconds}\r\n");
-        }
+        let seconds = self.dice.chance(30).then(|| self.dice.below(12));
+        let asks = seconds.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+        let fields = format!("x-answer: {number}\r\n{asks}");
         let body = "x".repeat(usize::try_from(self.dice.below(200)).expect("small"));
         let whole = answer_with(status, &fields, &body);
         let (text, ends_with_close) = match self.dice.below(3) {

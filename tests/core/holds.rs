@@ -181,12 +181,12 @@ fn of_mixed_failures_the_last_answer_counts_and_else_the_last_failure() {
     let error = world.json_of(client)["error"].clone();
     assert_eq!((&error["code"], &error["upstream"]), (&"dns".into(), &"may_have_reached".into()));
     let message = error["message"].as_str().expect("a message");
-    assert!(message.ends_with("never reached Fireworks); an earlier try had come further"), "{message}");
+    assert!(message.ends_with("the last of 6 tries; an earlier try had come further"), "{message}");
     world.assert_settled();
 }
 
 #[test]
-fn a_failure_before_an_answer_that_was_not_kept_is_no_news() {
+fn an_answer_that_could_not_be_kept_is_told_of() {
     let mut world = one_at_a_time(&[("MAX_WAIT", "20")]);
     world.connects = false;
     let client = world.client_with(&chat("a", "", STREAM));
@@ -200,7 +200,8 @@ fn a_failure_before_an_answer_that_was_not_kept_is_no_news() {
     world.client_with(&chat("blocker", "", BODY));
     world.advance(SECOND * 30);
     let error = world.json_of(client)["error"].clone();
-    assert_eq!((&error["code"], &error["upstream"]), (&"queue_timeout".into(), &"acknowledged".into()));
+    assert_eq!((&error["code"], &error["upstream"]), (&"cut_in_stream".into(), &"acknowledged".into()));
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("it answered 503")), "{error}");
     world.fail("blocker");
     world.assert_settled();
 }

@@ -160,15 +160,15 @@ fn what_fails_while_the_proxy_stops_is_not_tried_again() {
         assert_eq!((world.dials.len(), world.stats().retries), (1, 0));
         world.assert_settled();
     }
-    // A refusal that cannot be kept whole leaves nothing to pass on.
+    // A refusal that cannot be kept whole leaves nothing to pass on but word of it.
     let mut world = one_at_a_time(&[]);
     let client = world.client_with(&chat("a", "", STREAM));
     world.reply("a", "HTTP/1.1 503 No\r\ncontent-length: 9\r\n\r\nx");
     world.shutdown();
     let upstream = world.upstream_of("a").expect("it is there");
     world.input(upstream, Input::Eof);
-    assert!(is_told_of_the_stop(&world, client));
-    assert_eq!(world.json_of(client)["error"]["upstream"], "acknowledged");
+    let error = world.json_of(client)["error"].clone();
+    assert_eq!((&error["code"], &error["upstream"]), (&"cut_in_stream".into(), &"acknowledged".into()));
 }
 
 #[test]

@@ -139,9 +139,11 @@ impl Storm {
                 // Keys count too; no other request is so long, and two of them would be far longer.
                 let is_lone = (oversized..oversized + 50).contains(&taken);
                 let is_prompt = balance.dimension != Dimension::Generated;
-                let is_allowed = taken <= balance.effective || (is_prompt && is_lone);
+                // Refusals lower what is used from then on; what was under way is under way. The ratio is 1.
+                let limit = balance.learned.unwrap_or(balance.configured).min(balance.configured);
+                let is_allowed = taken <= limit || (is_prompt && is_lone);
                 assert!(is_allowed, "{model} at {:?}: {balance:?}", self.world.now());
-                is_oversized |= taken > balance.effective;
+                is_oversized |= taken > limit;
             }
         }
         is_oversized

@@ -38,12 +38,17 @@ pub fn await_true(what: &str, mut holds: impl FnMut() -> bool) {
     await_some(what, || holds().then_some(()));
 }
 
+/// Where the binary is.
+fn path() -> &'static str {
+    option_env!("CARGO_BIN_EXE_fireworks-proxy").unwrap_or_else(|| panic!("cargo names it to tests alone"))
+}
+
 /// The binary with these settings `(name without prefix, value)` and no others of ours.
 fn command(folder: &Path, settings: &[(&str, &str)]) -> Command {
-    let Some(path) = option_env!("CARGO_BIN_EXE_fireworks-proxy") else {
-        panic!("cargo names the binary to tests alone");
-    };
-    let mut command = Command::new(path);
+    configured(Command::new(path()), folder, settings)
+}
+
+fn configured(mut command: Command, folder: &Path, settings: &[(&str, &str)]) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().to_ascii_uppercase().starts_with("FIREWORKS_PROXY_") {
             command.env_remove(name);
@@ -53,6 +58,15 @@ fn command(folder: &Path, settings: &[(&str, &str)]) -> Command {
     command.envs(settings).current_dir(folder).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// The binary in front of `fake`, on a port that the system chooses.
+fn spawn(command: Command, folder: &Path, fake: &FakeFireworks, settings: &[(&str, &str)]) -> Child {
+    std::fs::write(folder.join("ca.pem"), fake.ca_pem()).expect("the CA file is written");
+    let upstream = fake.base_url();
+    let mut all = vec![("PORT", "0"), ("UPSTREAM", upstream.as_str()), ("CA_FILE", "ca.pem")];
+    all.extend_from_slice(settings);
+    configured(command, folder, &all).spawn().expect("the binary starts")
 }
 
 /// A start that is expected to end by itself.
@@ -167,11 +181,37 @@ impl Binary {
     /// The same in a folder that may hold a state file already.
     #[track_caller]
     pub fn start_in(folder: tempfile::TempDir, fake: &FakeFireworks, settings: &[(&str, &str)]) -> Self {
-        std::fs::write(folder.path().join("ca.pem"), fake.ca_pem()).expect("the CA file is written");
-        let upstream = fake.base_url();
-        let mut all = vec![("PORT", "0"), ("UPSTREAM", upstream.as_str()), ("CA_FILE", "ca.pem")];
-        all.extend_from_slice(settings);
-        let mut child = command(folder.path(), &all).spawn().expect("the binary starts");
+        Self::start_as(Command::new(path()), folder, fake, settings)
+    }
+
+    /// The same for a binary that was built elsewhere: cargo names none to examples.
+    #[track_caller]
+    pub fn start_program(
+        program: &Path,
+        folder: tempfile::TempDir,
+        fake: &FakeFireworks,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        Self::start_as(Command::new(program), folder, fake, settings)
+    }
+
+    /// The same with so many descriptors at most.
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn start_with_descriptors(count: u32, fake: &FakeFireworks, settings: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\""), path()]);
+        Self::start_as(shell, tempfile::tempdir().expect("a folder"), fake, settings)
+    }
+
+    #[track_caller]
+    fn start_as(
+        command: Command,
+        folder: tempfile::TempDir,
+        fake: &FakeFireworks,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let mut child = spawn(command, folder.path(), fake, settings);
         let log = Arc::new(Log::default());
         let (filled, pipe) = (Arc::clone(&log), child.stderr.take().expect("piped"));
         let reader = std::thread::spawn(move || filled.fill_from(pipe));
@@ -183,6 +223,13 @@ impl Binary {
         let address = line.split_once("http://").and_then(|(_, rest)| rest.split([' ']).next()?.parse().ok());
         let address = address.unwrap_or_else(|| panic!("no address in {line}"));
         Self { child, log, reader: Some(reader), address, folder }
+    }
+
+    /// Starts it and kills it so long afterwards, however far its start has come.
+    pub fn start_and_kill(folder: &Path, fake: &FakeFireworks, settings: &[(&str, &str)], after: Duration) {
+        let mut child = spawn(Command::new(path()), folder, fake, settings);
+        std::thread::sleep(after);
+        kill_hard(&mut child);
     }
 
     /// The first address it listens on.

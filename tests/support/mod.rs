@@ -3,6 +3,7 @@
 //! - [`binary`]: the real binary in a process of its own, and its log.
 //! - [`certs`]: a certificate authority made at test time, and the good and bad certificates it issues.
 //! - [`client`]: a small blocking HTTP/1.1 client that shows the framing instead of hiding it.
+//! - [`dice`]: random numbers from a seed.
 //! - [`fake`]: the fake Fireworks, scripted by `x-fake-*` request headers.
 //!
 //! Nothing here uses the library under test, except `proxy` (which starts it). Each binary that declares
@@ -16,6 +17,7 @@
 pub mod binary;
 pub mod certs;
 pub mod client;
+pub mod dice;
 pub mod fake;
 pub mod proxy;
 pub mod raw_upstream;

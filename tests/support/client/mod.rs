@@ -92,15 +92,20 @@ impl Client {
     /// Connects over plain TCP. Panics when nobody listens.
     #[track_caller]
     pub fn connect(address: impl ToSocketAddrs) -> Self {
-        let tcp = connect_tcp(address);
-        let stream = Box::new(tcp.try_clone().expect("a socket can be shared"));
-        Self::new(stream, tcp)
+        Self::try_connect(address).expect("the server listens")
+    }
+
+    /// Connects over plain TCP, if somebody listens.
+    pub fn try_connect(address: impl ToSocketAddrs) -> io::Result<Self> {
+        let tcp = connect_tcp(address)?;
+        let stream = Box::new(tcp.try_clone()?);
+        Ok(Self::new(stream, tcp))
     }
 
     /// Connects over TLS; the handshake happens with the first bytes sent.
     #[track_caller]
     pub fn connect_tls(address: impl ToSocketAddrs, name: &str, config: Arc<ClientConfig>) -> Self {
-        let tcp = connect_tcp(address);
+        let tcp = connect_tcp(address).expect("the server listens");
         let name = ServerName::try_from(name.to_owned()).expect("a valid server name");
         let tls = ClientConnection::new(config, name).expect("a valid client configuration");
         let stream = StreamOwned::new(tls, tcp.try_clone().expect("a socket can be shared"));
@@ -117,6 +122,11 @@ impl Client {
     pub fn set_read_timeout(&mut self, timeout: Duration) {
         self.read_timeout = timeout;
         self.tcp.set_read_timeout(Some(timeout)).expect("a positive timeout is accepted");
+    }
+
+    /// Another handle of the connection, to set it up or to end it from another thread.
+    pub fn handle(&self) -> io::Result<TcpStream> {
+        self.tcp.try_clone()
     }
 
     /// Our side's port, to tell connections apart.
@@ -284,11 +294,10 @@ pub fn get(address: impl ToSocketAddrs, path: &str) -> Response {
     client.read_response()
 }
 
-#[track_caller]
-fn connect_tcp(address: impl ToSocketAddrs) -> TcpStream {
-    let tcp = TcpStream::connect(address).expect("the server listens");
-    tcp.set_nodelay(true).expect("TCP_NODELAY can be set");
-    tcp.set_read_timeout(Some(READ_TIMEOUT)).expect("a positive timeout is accepted");
-    tcp.set_write_timeout(Some(READ_TIMEOUT)).expect("a positive timeout is accepted");
-    tcp
+fn connect_tcp(address: impl ToSocketAddrs) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address)?;
+    tcp.set_nodelay(true)?;
+    tcp.set_read_timeout(Some(READ_TIMEOUT))?;
+    tcp.set_write_timeout(Some(READ_TIMEOUT))?;
+    Ok(tcp)
 }

@@ -114,6 +114,7 @@ impl Delivery<'_> {
     /// What happens before the middle part.
     fn middle(&mut self, next: &Part) -> Result<(), Stop> {
         self.wait_at(Gate::Middle)?;
+        self.pause(self.script.stall)?;
         self.cut_at(Cut::MidStream)?;
         if self.script.cut == Some(Cut::InChunk) {
             let framed = self.framed(&next.bytes);

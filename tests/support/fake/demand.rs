@@ -48,6 +48,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether the model works for it.
+    pub(super) fn is_generation(self) -> bool {
+        !matches!(self, Self::Models | Self::Unknown)
+    }
+
     pub(super) fn dialect(self) -> Dialect {
         if self == Self::Messages { Dialect::Anthropic } else { Dialect::OpenAi }
     }

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use super::answer::{Answer, LimitView};
 use super::deliver::{Delivery, Stop, choose_framing};
 use super::demand::{Demand, Endpoint};
+use super::faults::{Fault, Faults};
 use super::hub::{Hub, State};
 use super::limits::Dimension;
 use super::link::Link;
 use super::request::{Outcome, ReadFailure, RecordedRequest, read_request};
-use super::script::{Cut, Framing, Script};
+use super::script::{Cut, CutBy, Framing, Script};
 
 /// How the fake answers when a request's script does not say.
 pub(super) struct Defaults {
@@ -21,6 +22,7 @@ pub(super) struct Defaults {
     pub(super) interval: Duration,
     pub(super) prefix_cache: bool,
     pub(super) script: Vec<(String, String)>,
+    pub(super) faults: Option<Faults>,
 }
 
 /// A connection's thread.
@@ -35,7 +37,7 @@ enum Next {
     Request,
     Close,
     CloseWithoutNotify,
-    Cut,
+    Cut(CutBy),
 }
 
 impl Exchange {
@@ -54,7 +56,9 @@ impl Exchange {
                 Next::Request => {}
                 Next::Close => return link.finish(),
                 Next::CloseWithoutNotify => return link.finish_without_close_notify(),
-                Next::Cut => return link.cut(),
+                Next::Cut(CutBy::Shutdown) => return link.cut(),
+                Next::Cut(CutBy::Reset) => return link.reset(),
+                Next::Cut(CutBy::Close) => return link.finish(),
             }
         }
     }
@@ -64,7 +68,7 @@ impl Exchange {
             ReadFailure::Ended => Next::Close,
             ReadFailure::Truncated => {
                 self.hub.update(|state| state.statistics.truncated += 1);
-                Next::Cut
+                Next::Cut(CutBy::default())
             }
             ReadFailure::Malformed(reason) => {
                 self.hub.update(|state| {
@@ -81,11 +85,8 @@ impl Exchange {
     fn answer(&self, link: &mut Link, request: &RecordedRequest) -> Next {
         let number = self.hub.begin(request);
         let endpoint = Endpoint::of(request);
-        let (script, answer) = match self.script(request) {
-            Ok(script) => {
-                let answer = self.decide(number, endpoint, request, &script);
-                (script, answer)
-            }
+        let (script, answer, fault) = match self.script(request) {
+            Ok(script) => self.decide_with_faults(number, endpoint, request, script),
             Err(complaint) => {
                 let script = Script::default();
                 let answer = Answer::error(endpoint.dialect(), 400, Some(&complaint), &script);
@@ -93,11 +94,30 @@ impl Exchange {
                     state.statistics.script_errors += 1;
                     state.statistics.last_complaint = Some(complaint);
                 });
-                (script, answer)
+                (script, answer, None)
             }
         };
-        self.hub.update(|state| count_status(state, answer.status));
+        self.hub.decide(number, answer.status, fault);
         self.deliver(link, request, number, &script, &answer.with_a_middle(&script))
+    }
+
+    /// Decides on a request after a random fault had its chance to strike.
+    fn decide_with_faults(
+        &self,
+        number: usize,
+        endpoint: Endpoint,
+        request: &RecordedRequest,
+        script: Script,
+    ) -> (Script, Answer, Option<Fault>) {
+        let mut struck = script.clone();
+        let faults = self.defaults.faults.as_ref().filter(|_| endpoint.is_generation());
+        let events = script.events.unwrap_or(self.defaults.events);
+        let fault = faults.and_then(|faults| faults.strike(number, &mut struck, events));
+        let answer = self.decide(number, endpoint, request, &struck);
+        match fault {
+            Some(fault) if fault.is_in_body() && answer.status != 200 => (script, answer, None),
+            fault => (struck, answer, fault),
+        }
     }
 
     /// The request's script, without its faults when they were asked for a number of times that is used up.
@@ -189,9 +209,9 @@ impl Exchange {
             Ok(()) if closes => (Outcome::Complete, Next::Close),
             Ok(()) => (Outcome::Complete, Next::Request),
             Err(Stop::PeerGone { after_last_event }) => {
-                (Outcome::ClosedByPeer { after_last_event }, Next::Cut)
+                (Outcome::ClosedByPeer { after_last_event }, Next::Cut(CutBy::default()))
             }
-            Err(Stop::Cut) => (Outcome::Cut, Next::Cut),
+            Err(Stop::Cut) => (Outcome::Cut, Next::Cut(script.cut_by)),
         };
         self.hub.end(number, outcome);
         next
@@ -208,9 +228,4 @@ impl Exchange {
             }
         });
     }
-}
-
-fn count_status(state: &mut State, status: u16) {
-    *state.statistics.statuses.entry(status).or_default() += 1;
-    state.statistics.ok += u64::from(status == 200);
 }

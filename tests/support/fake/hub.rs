@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::cache::PrefixCache;
+use super::faults::Fault;
 use super::limits::{Dimension, Limiter};
 use super::link::Inbox;
 use super::request::{Outcome, RecordedRequest};
@@ -36,6 +37,8 @@ pub struct Statistics {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests refused by the limits, by what refused them. A scripted 429 is not among them.
     pub refused: BTreeMap<Dimension, u64>,
+    /// Requests struck by a random fault, by which.
+    pub faults: BTreeMap<Fault, u64>,
     /// Answers sent to the last byte.
     pub completed: u64,
     /// Answers not finished because the peer went away.
@@ -173,6 +176,19 @@ impl Hub {
             statistics.in_flight_peak = statistics.in_flight_peak.max(statistics.in_flight);
             number
         })
+    }
+
+    /// Records how a request is going to be answered.
+    pub(super) fn decide(&self, number: usize, status: u16, fault: Option<Fault>) {
+        self.update(|state| {
+            (state.requests[number].status, state.requests[number].fault) = (Some(status), fault);
+            let statistics = &mut state.statistics;
+            *statistics.statuses.entry(status).or_default() += 1;
+            statistics.ok += u64::from(status == 200);
+            if let Some(fault) = fault {
+                *statistics.faults.entry(fault).or_default() += 1;
+            }
+        });
     }
 
     /// Records what became of an answer.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::{ServerConfig, ServerConnection};
+use socket2::SockRef;
 
 /// Size of one read from the socket: a full TLS record and a little.
 const READ_BYTES: usize = 20 * 1024;
@@ -204,6 +205,14 @@ impl Link {
     /// Closes both directions at once.
     pub(super) fn cut(self) {
         let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Resets the TCP connection, so that what is still under way may be lost.
+    pub(super) fn reset(self) {
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        // The reset goes out when the last handle is closed, and the reader thread has one. Ending the direction that
+        // it reads wakes it, but not on Windows, where this becomes an ordinary end.
+        let _ = self.socket.shutdown(if cfg!(unix) { Shutdown::Read } else { Shutdown::Both });
     }
 
     fn alive(&self) -> Result<(), PeerGone> {

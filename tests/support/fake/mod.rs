@@ -7,14 +7,15 @@
 //! ```
 //!
 //! One thread per connection and one reader thread beside it, all ended when the [`FakeFireworks`] is dropped. What a
-//! single request is to experience is said by its own headers: see [`script`]. Everything that arrives is recorded,
-//! everything that happens is counted, and both can be waited for without sleeping.
+//! single request is to experience is said by its own headers, see [`script`], and by chance, see [`faults`]. Everything
+//! that arrives is recorded, everything that happens is counted, and both can be waited for without sleeping.
 
 mod answer;
 mod cache;
 mod deliver;
 mod demand;
 mod exchange;
+pub mod faults;
 mod hub;
 pub mod limits;
 mod link;
@@ -34,6 +35,7 @@ use limits::Limiter;
 use link::{Inbox, Link};
 
 pub use answer::answer_text;
+pub use faults::{Fault, Faults};
 pub use hub::Statistics;
 pub use limits::{Dimension, Limits};
 pub use request::{Outcome, RecordedRequest};
@@ -70,6 +72,8 @@ pub struct FakeOptions {
     pub prefix_cache: bool,
     /// `x-fake-*` headers that every request is treated to; its own come after them.
     pub default_script: Vec<(String, String)>,
+    /// Faults that strike generation requests at random; None leaves them alone.
+    pub faults: Option<Faults>,
     /// False forgets the bodies of recorded requests, for long runs.
     pub keep_bodies: bool,
 }
@@ -90,6 +94,7 @@ impl Default for FakeOptions {
             interval: Duration::ZERO,
             prefix_cache: false,
             default_script: Vec::new(),
+            faults: None,
             keep_bodies: true,
         }
     }
@@ -120,6 +125,7 @@ impl FakeFireworks {
             interval: options.interval,
             prefix_cache: options.prefix_cache,
             script: options.default_script,
+            faults: options.faults,
         });
         let acceptor = Acceptor { hub: Arc::clone(&hub), defaults, tls };
         hub.spawn("fake-accept", move || acceptor.run(&listener));

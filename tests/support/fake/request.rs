@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use super::faults::Fault;
 use super::link::Link;
 
 /// Longest head accepted: four times what the wordiest client sends through a proxy.
@@ -35,6 +36,10 @@ pub struct RecordedRequest {
     pub body: Vec<u8>,
     /// When the last byte of the request had arrived.
     pub arrived: Instant,
+    /// The status it was answered with, once that was decided.
+    pub status: Option<u16>,
+    /// The fault that struck it, if one did.
+    pub fault: Option<Fault>,
     /// What became of the answer.
     pub outcome: Outcome,
 }
@@ -158,6 +163,8 @@ fn parse_head(head: Vec<u8>, connection: u64) -> Result<RecordedRequest, ReadFai
         headers: parsed.headers.iter().map(header).collect(),
         body: Vec::new(),
         arrived: Instant::now(),
+        status: None,
+        fault: None,
         outcome: Outcome::Answering,
         head,
     };

@@ -13,11 +13,14 @@
 //! | `x-fake-id` | any text | what "this request" means for `x-fake-times`; otherwise target and body |
 //! | `x-fake-framing` | `chunked`, `length`, `close` | default: chunked for streams, length for the rest |
 //! | `x-fake-events` | a number | delta events (words) of the answer |
+//! | `x-fake-padding` | a number | a comment of so many bytes after each delta event of a stream |
 //! | `x-fake-interval-ms` | a number | time between two delta events |
 //! | `x-fake-head-delay-ms` | a number | time before the head |
 //! | `x-fake-tail-ms` | a number | time between the last event and the end of the framing |
 //! | `x-fake-gate` | `head`, `first-event`, `middle` | waits there for `release()`, or for the peer to leave |
 //! | `x-fake-cut` | `before-head`, `after-head`, `mid-stream`, `in-chunk`, `no-close-notify` | ends the connection there |
+//! | `x-fake-cut-by` | `shutdown`, `reset`, `close` | how a cut ends it: see [`CutBy`]; default: `shutdown` |
+//! | `x-fake-stall-ms` | a number | silence in the middle of the answer, after which it goes on |
 //! | `x-fake-interim` | `100`, `103` | sends an interim response first |
 //! | `x-fake-garbage-head` | `1` | answers bytes that are not HTTP |
 //! | `x-fake-encoding` | `gzip` | says `content-encoding: gzip` and sends opaque bytes |
@@ -41,11 +44,14 @@ pub(super) struct Script {
     pub(super) id: Option<String>,
     pub(super) framing: Option<Framing>,
     pub(super) events: Option<usize>,
+    pub(super) padding: usize,
     pub(super) interval: Option<Duration>,
     pub(super) head_delay: Duration,
     pub(super) tail: Duration,
     pub(super) gate: Option<Gate>,
     pub(super) cut: Option<Cut>,
+    pub(super) cut_by: CutBy,
+    pub(super) stall: Duration,
     pub(super) interim: Option<u16>,
     pub(super) garbage_head: bool,
     pub(super) gzip: bool,
@@ -97,6 +103,18 @@ pub(super) enum Cut {
     InChunk,
     /// All bytes are sent, but TLS is not told that the end is one.
     NoCloseNotify,
+}
+
+/// How a cut ends the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum CutBy {
+    /// TCP is ended in both directions, and TLS is not told.
+    #[default]
+    Shutdown,
+    /// TCP is reset, where the system lets a program ask for that.
+    Reset,
+    /// TLS and TCP are ended in good order, as at the end of an answer.
+    Close,
 }
 
 /// Where and how an answer reports its usage.
@@ -151,9 +169,15 @@ impl Script {
         self.garbage_head = false;
     }
 
+    /// True when the answer is not to be what was asked for.
+    pub(super) fn has_faults(&self) -> bool {
+        self.status.is_some() || self.cut.is_some() || self.garbage_head
+    }
+
     /// True when a body sent as one piece must be sent as two.
     pub(super) fn needs_a_middle(&self) -> bool {
-        self.gate == Some(Gate::Middle) || matches!(self.cut, Some(Cut::MidStream | Cut::InChunk))
+        let is_cut_there = matches!(self.cut, Some(Cut::MidStream | Cut::InChunk));
+        self.gate == Some(Gate::Middle) || is_cut_there || !self.stall.is_zero()
     }
 
     fn set(&mut self, key: &str, value: &str) -> Option<()> {
@@ -165,11 +189,14 @@ impl Script {
             "id" => self.id = Some(value.to_owned()),
             "framing" => self.framing = Some(framing(value)?),
             "events" => self.events = Some(number(value)?),
+            "padding" => self.padding = number(value)?,
             "interval-ms" => self.interval = Some(milliseconds(value)?),
             "head-delay-ms" => self.head_delay = milliseconds(value)?,
             "tail-ms" => self.tail = milliseconds(value)?,
             "gate" => self.gate = Some(gate(value)?),
             "cut" => self.cut = Some(cut(value)?),
+            "cut-by" => self.cut_by = cut_by(value)?,
+            "stall-ms" => self.stall = milliseconds(value)?,
             "interim" => self.interim = Some(number(value).filter(|status| [100, 103].contains(status))?),
             "garbage-head" => self.garbage_head = flag(value, "1")?,
             "encoding" => self.gzip = flag(value, "gzip")?,
@@ -240,6 +267,15 @@ fn cut(value: &str) -> Option<Cut> {
         "mid-stream" => Some(Cut::MidStream),
         "in-chunk" => Some(Cut::InChunk),
         "no-close-notify" => Some(Cut::NoCloseNotify),
+        _ => None,
+    }
+}
+
+fn cut_by(value: &str) -> Option<CutBy> {
+    match value {
+        "shutdown" => Some(CutBy::Shutdown),
+        "reset" => Some(CutBy::Reset),
+        "close" => Some(CutBy::Close),
         _ => None,
     }
 }

@@ -48,8 +48,14 @@ pub struct World {
     pub trace: Vec<String>,
     /// The lines that it has logged, each behind its level.
     pub log: Vec<String>,
-    /// The state files that it asked to be saved.
+    /// When each of them was.
+    pub logged_at: Vec<Mono>,
+    /// The state files that it asked to be saved, and that were.
     pub saves: Vec<Vec<u8>>,
+    /// Why the state file cannot be written, if it cannot.
+    pub save_error: Option<&'static str>,
+    /// How often the core has asked to save.
+    pub save_attempts: usize,
     /// When each upstream connection was asked for.
     pub dials: Vec<(Mono, ConnId)>,
     /// For which client each was.
@@ -58,7 +64,8 @@ pub struct World {
     pub dialed: VecDeque<ConnId>,
     /// Whether upstream connections are made at once.
     pub connects: bool,
-    started_at: Wall,
+    /// What the wall clock shows when the monotonic one shows zero.
+    wall_at_zero: Wall,
     now: Now,
     clients: BTreeMap<ConnId, Side>,
     upstreams: BTreeMap<ConnId, Side>,
@@ -70,6 +77,11 @@ pub struct World {
 impl World {
     /// A core with these settings, as `(name without prefix, value)`, that starts at `wall`.
     pub fn new(settings: &[(&str, &str)], wall: Wall) -> Self {
+        Self::restarted(settings, wall, None)
+    }
+
+    /// The same with the state file that an earlier run has left.
+    pub fn restarted(settings: &[(&str, &str)], wall: Wall, file: Option<&[u8]>) -> Self {
         let variables =
             settings.iter().map(|(name, value)| (format!("FIREWORKS_PROXY_{name}").into(), value.into()));
         let raw = Raw::from_variables(variables).expect("Unicode settings");
@@ -78,19 +90,22 @@ impl World {
             proxy: Proxy::new(Config::from_raw(&raw).expect("settings that are accepted"), SEED, now),
             trace: Vec::new(),
             log: Vec::new(),
+            logged_at: Vec::new(),
             saves: Vec::new(),
+            save_error: None,
+            save_attempts: 0,
             dials: Vec::new(),
             owners: BTreeMap::new(),
             dialed: VecDeque::new(),
             connects: true,
-            started_at: wall,
+            wall_at_zero: wall,
             now,
             clients: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             runnable: BTreeSet::new(),
             stalled: BTreeSet::new(),
         };
-        world.proxy.handle_start(None, now);
+        world.proxy.handle_start(file, now);
         world.run();
         world
     }
@@ -121,6 +136,26 @@ impl World {
         self.advance_to(self.now.mono + span);
     }
 
+    /// The machine sleeps, and the monotonic clock counts that: all that has come due meanwhile is
+    /// due at once. The wall clock goes on too.
+    pub fn sleep(&mut self, span: Duration) {
+        self.set_time(self.now.mono + span);
+        self.advance_to(self.now.mono);
+    }
+
+    /// The wall clock is set, or the machine sleeps and the monotonic clock does not count that.
+    pub fn set_wall(&mut self, wall: Wall) {
+        let since_zero = self.now.mono.since(Mono::ZERO).as_millis();
+        let since_zero = i64::try_from(since_zero).expect("no test lasts so long");
+        self.wall_at_zero = Wall::from_unix_millis(wall.as_unix_millis() - since_zero);
+        self.now.wall = wall;
+    }
+
+    /// The wall clock.
+    pub fn wall(&self) -> Wall {
+        self.now.wall
+    }
+
     /// Somebody asks the proxy to stop.
     pub fn shutdown(&mut self) {
         self.proxy.handle_shutdown(self.now);
@@ -128,7 +163,7 @@ impl World {
     }
 
     fn set_time(&mut self, mono: Mono) {
-        self.now = Now { mono, wall: self.started_at + mono.since(Mono::ZERO) };
+        self.now = Now { mono, wall: self.wall_at_zero + mono.since(Mono::ZERO) };
     }
 
     // The clients' side.
@@ -333,6 +368,7 @@ impl World {
     }
 
     fn take_outputs(&mut self) {
+        let mut saved = None;
         while let Some(output) = self.proxy.poll_output() {
             self.trace.push(format!("{:?} {output:?}", self.now.mono));
             match output {
@@ -349,10 +385,23 @@ impl World {
                     self.dialed.retain(|other| *other != conn);
                     self.side(conn).is_closed = true;
                 }
-                Output::Save(bytes) => self.saves.push(bytes),
-                Output::Log(level, line) => self.log.push(format!("{level} {line}")),
+                Output::Save(bytes) => {
+                    self.save_attempts += 1;
+                    saved = Some(self.save_error.map_or(Ok(()), |error| Err(error.to_owned())));
+                    if self.save_error.is_none() {
+                        self.saves.push(bytes);
+                    }
+                }
+                Output::Log(level, line) => {
+                    self.log.push(format!("{level} {line}"));
+                    self.logged_at.push(self.now.mono);
+                }
                 Output::ShutdownWrite(_) => {}
             }
+        }
+        if let Some(result) = saved {
+            self.proxy.handle_saved(result, self.now);
+            self.take_outputs();
         }
     }
 
@@ -375,5 +424,18 @@ impl World {
     fn side(&mut self, conn: ConnId) -> &mut Side {
         let side = self.clients.get_mut(&conn).or_else(|| self.upstreams.get_mut(&conn));
         side.expect("the core speaks of connections that it was told of or has asked for")
+    }
+
+    /// When the core wrote lines with this part to the log.
+    pub fn times_logged(&self, part: &str) -> Vec<Mono> {
+        let lines = self.logged_at.iter().zip(&self.log);
+        lines.filter(|(_, line)| line.contains(part)).map(|(at, _)| *at).collect()
+    }
+
+    /// The tokens of the day in the state file, as far as it was saved.
+    #[track_caller]
+    pub fn saved_tokens(&self) -> u64 {
+        let state: Value = serde_json::from_slice(self.saves.last().expect("saved")).expect("JSON");
+        ["prompt_tokens", "generated_tokens"].iter().filter_map(|name| state[name].as_u64()).sum()
     }
 }

@@ -96,6 +96,9 @@ impl Answer {
             (_, false) => vec![reply.whole(openai::chat(&reply))],
         };
         charge_the_rest(&mut parts, reply.usage.generated);
+        if stream && script.padding > 0 {
+            pad(&mut parts, script.padding);
+        }
         let mut headers = vec![headers::content_type(endpoint.dialect(), stream)];
         if (!stream && reply.report != UsageReport::None) || reply.report == UsageReport::HeaderOnly {
             headers.extend(headers::usage(reply.usage));
@@ -214,6 +217,14 @@ fn charge_the_rest(parts: &mut [Part], generated: u64) {
     let charged: u64 = parts.iter().map(|part| part.generated).sum();
     if let Some(last) = parts.last_mut() {
         last.generated += generated - charged;
+    }
+}
+
+/// Adds to each delta event a comment, which means nothing to who reads the stream.
+fn pad(parts: &mut [Part], bytes: usize) {
+    let comment = [b": ", vec![b'.'; bytes].as_slice(), b"\n\n"].concat();
+    for part in parts.iter_mut().filter(|part| part.delta) {
+        part.bytes.extend_from_slice(&comment);
     }
 }
 
