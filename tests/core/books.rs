@@ -196,6 +196,37 @@ fn a_refusal_costs_nothing_and_a_loss_what_may_have_been_used() {
 }
 
 #[test]
+fn refusals_in_a_row_lower_what_is_used_and_good_answers_bring_it_back() {
+    let mut world = world(&[("CHARS_PER_TOKEN", "1"), ("OUTPUT_TOKEN_RESERVE", "10")]);
+    let effective = |world: &mut World| {
+        let budgets = world.page("/usage")["lanes"][0]["budgets"].clone();
+        ["prompt", "uncached_prompt", "generated"].map(|name| budgets[name]["effective"].as_u64())
+    };
+    let share = |whole: [u64; 3], of: u64| whole.map(|tokens| Some(tokens / of));
+    let whole = [3_600_000, 720_000, 28_800];
+    let client = world.client_with(&chat("a", "", STREAM));
+    for (refusals, of) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32)] {
+        world.refuse("a", 429, "");
+        assert_eq!(effective(&mut world), share(whole, of), "{refusals}");
+        world.advance(SECOND * 33);
+    }
+    assert_eq!(world.status_of(client), Some(429), "the tries are used up");
+    world.client_with(&chat("other", "", r#"{"model":"n"}"#));
+    world.answer("other", 1, 1);
+    assert_eq!(effective(&mut world), share(whole, 32), "another model says nothing of this one");
+    for good in 1..=17 {
+        world.client_with(&chat("b", "", STREAM));
+        world.refuse("b", if good == 8 { 503 } else { 400 }, "retry-after: 300\r\n");
+        world.advance(SECOND);
+        let steps = good - u64::from(good >= 8);
+        let raised = whole.map(|tokens| Some(tokens.min(tokens / 32 + steps * (tokens / 16))));
+        assert_eq!(effective(&mut world), raised, "{good}");
+    }
+    assert_eq!(effective(&mut world), whole.map(Some));
+    world.assert_settled();
+}
+
+#[test]
 fn every_request_has_one_end_and_they_add_up() {
     let mut world = one_at_a_time(&[("MAX_WAIT", "5"), ("MAX_RETRIES", "1")]);
     world.client_with(&chat("finished", "", BODY));

@@ -144,3 +144,18 @@ fn a_lane_that_makes_room_for_others_during_a_pause_leaves_its_request_unharmed(
     assert_eq!(world.status_of(client), Some(200));
     world.assert_settled();
 }
+
+#[test]
+fn nothing_is_begun_for_a_request_whose_time_ended_while_the_machine_slept() {
+    let mut world = World::new(&[("MAX_HOLD", "5")], utc(5, 21, 2, 0));
+    let tried = world.client_with(&chat("a", "", STREAM));
+    world.refuse("a", 429, "retry-after: 3\r\n");
+    let queued = world.client_with(&chat("b", "", STREAM));
+    // The pause, which closes the lane, is over when it wakes up, and so is the time of both.
+    world.sleep(SECOND * 10);
+    assert_eq!((world.status_of(tried), world.dials.len()), (Some(429), 1));
+    assert_eq!(world.field_of(tried, "x-fireworks-proxy-retries").as_deref(), Some("0"));
+    assert_eq!(world.json_of(queued)["error"]["code"], "queue_timeout");
+    assert_eq!(world.page("/usage")["bucket"]["available"], 20, "nothing was taken");
+    world.assert_settled();
+}
