@@ -16,6 +16,8 @@ mod clocks;
 mod faults;
 #[path = "core/holds.rs"]
 mod holds;
+#[path = "core/invariants.rs"]
+mod invariants;
 #[path = "core/leaving.rs"]
 mod leaving;
 #[path = "core/pace.rs"]

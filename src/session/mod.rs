@@ -194,10 +194,16 @@ impl Session {
         let Phase::Queued(mut job, ticket) = std::mem::replace(&mut self.phase, Phase::Closed) else {
             unreachable!("only a queued request is admitted");
         };
-        if job.lane.is_some() && ctx.is_day_spent(now) {
-            job.waited += now.mono.since(job.held_since);
+        // A machine that has slept finds room and the end of a request's time in one turn.
+        let is_too_late = now.mono >= job.hold_until;
+        if is_too_late || (job.lane.is_some() && ctx.is_day_spent(now)) {
+            job.end_wait(now.mono);
             ctx.admission.refund(reservation, now.mono);
-            self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
+            if is_too_late {
+                self.give_up(job, None, ctx, now);
+            } else {
+                self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
+            }
             return self.advance(ctx, now);
         }
         let is_retry = job.admitted(ticket, now.mono);

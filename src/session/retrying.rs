@@ -199,7 +199,13 @@ impl Session {
 
     /// There is no time or no try left. The client gets the upstream's own last answer as it was, else
     /// what failed last, else word that its wait was in vain.
-    fn give_up(&mut self, mut job: Box<Job>, refusal: Option<Refusal>, ctx: &mut Context, now: Now) {
+    pub(super) fn give_up(
+        &mut self,
+        mut job: Box<Job>,
+        refusal: Option<Refusal>,
+        ctx: &mut Context,
+        now: Now,
+    ) {
         let room_in = refusal.and_then(|refusal| refusal.until).map(|until| until.since(now.mono));
         if let Some(held) = job.last_answer.take() {
             let mut relay = held.begin_replay(&job, room_in, &mut self.outbox);

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use fireworks_proxy::{event::Input, failure::FailureClass};
 
-use super::{MICRO, SECOND, at, utc};
+use super::{MICRO, SECOND, at, phases::STREAM, utc};
 use crate::support::world::{World, answer_with, chat, streamed};
-
-const STREAM: &str = r#"{"model":"m","stream":true}"#;
 
 /// The longest body of an answer that is kept.
 const KEPT_BYTES_MAX: usize = 64 * 1024;

@@ -196,6 +196,37 @@ fn a_refusal_costs_nothing_and_a_loss_what_may_have_been_used() {
 }
 
 #[test]
+fn refusals_in_a_row_lower_what_is_used_and_good_answers_bring_it_back() {
+    let mut world = world(&[("CHARS_PER_TOKEN", "1"), ("OUTPUT_TOKEN_RESERVE", "10")]);
+    let effective = |world: &mut World| {
+        let budgets = world.page("/usage")["lanes"][0]["budgets"].clone();
+        ["prompt", "uncached_prompt", "generated"].map(|name| budgets[name]["effective"].as_u64())
+    };
+    let share = |whole: [u64; 3], of: u64| whole.map(|tokens| Some(tokens / of));
+    let whole = [3_600_000, 720_000, 28_800];
+    let client = world.client_with(&chat("a", "", STREAM));
+    for (refusals, of) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32)] {
+        world.refuse("a", 429, "");
+        assert_eq!(effective(&mut world), share(whole, of), "{refusals}");
+        world.advance(SECOND * 33);
+    }
+    assert_eq!(world.status_of(client), Some(429), "the tries are used up");
+    world.client_with(&chat("other", "", r#"{"model":"n"}"#));
+    world.answer("other", 1, 1);
+    assert_eq!(effective(&mut world), share(whole, 32), "another model says nothing of this one");
+    for good in 1..=17 {
+        world.client_with(&chat("b", "", STREAM));
+        world.refuse("b", if good == 8 { 503 } else { 400 }, "retry-after: 300\r\n");
+        world.advance(SECOND);
+        let steps = good - u64::from(good >= 8);
+        let raised = whole.map(|tokens| Some(tokens.min(tokens / 32 + steps * (tokens / 16))));
+        assert_eq!(effective(&mut world), raised, "{good}");
+    }
+    assert_eq!(effective(&mut world), whole.map(Some));
+    world.assert_settled();
+}
+
+#[test]
 fn every_request_has_one_end_and_they_add_up() {
     let mut world = one_at_a_time(&[("MAX_WAIT", "5"), ("MAX_RETRIES", "1")]);
     world.client_with(&chat("finished", "", BODY));
@@ -224,4 +255,30 @@ fn every_request_has_one_end_and_they_add_up() {
     assert_eq!(world.status_of(passed), Some(500));
     assert_eq!((world.ends(), world.stats().requests), ([2, 2, 1, 1], 6));
     world.assert_settled();
+}
+
+#[test]
+fn limits_are_learned_from_answers_and_refusals_but_not_from_overloads() {
+    let learned =
+        |world: &mut World| world.page("/usage")["lanes"][0]["budgets"]["generated"]["learned"].as_u64();
+    let fields = |limit: u64| format!("x-ratelimit-limit-tokens-generated: {limit}\r\n");
+    let mut world = world(&[("MAX_RETRIES", "0")]);
+    let hear = |world: &mut World, status: u16, limit: u64| {
+        world.advance(SECOND * 3);
+        world.client_with(&chat("a", "", STREAM));
+        world.reply("a", answer_with(status, &fields(limit), "{}"));
+        learned(world)
+    };
+    assert_eq!(hear(&mut world, 200, 216_000), Some(216_000));
+    for status in [503, 529, 500, 502, 408] {
+        for _ in 0..5 {
+            assert_eq!(hear(&mut world, status, 36_000), Some(216_000), "{status}");
+            assert_eq!(hear(&mut world, status, 648_000), Some(216_000), "{status}");
+        }
+    }
+    assert_eq!(hear(&mut world, 429, 72_000), Some(216_000), "one may be a cold replica");
+    assert_eq!(hear(&mut world, 503, 648_000), Some(216_000), "it says nothing, for or against");
+    assert_eq!(hear(&mut world, 429, 60_000), Some(216_000));
+    assert_eq!(hear(&mut world, 429, 60_000), Some(72_000));
+    assert_eq!(hear(&mut world, 429, 216_000), Some(216_000), "a higher one holds at once");
 }

@@ -3,7 +3,7 @@
 use fireworks_proxy::{event::Input, failure::FailureClass};
 
 use super::{BODY, MICRO, SECOND, at, one_at_a_time, phases::Phase, phases::STREAM};
-use crate::support::world::{World, answer_with, chat, streamed};
+use crate::support::world::{World, answer_with, chat};
 
 /// A core in which nothing but the whole time bounds a request.
 fn bound_by_hold(further: &[(&str, &str)]) -> World {
@@ -232,6 +232,40 @@ fn the_wait_in_the_queue_is_added_up_over_its_stays_and_pauses_are_none_of_it() 
     world.assert_settled();
 }
 
+/// To within a hundredth of a second behind the end of a pause of 20 to 21 s.
+fn until_queued(world: &mut World) {
+    world.advance(SECOND * 20);
+    for _ in 0..100 {
+        if world.waiting() == 0 {
+            world.advance(SECOND / 100);
+        }
+    }
+    assert_eq!(world.waiting(), 1);
+}
+
+#[test]
+fn each_stay_in_the_queue_counts_from_its_own_beginning() {
+    let mut world = one_at_a_time(&[("MAX_WAIT", "10")]);
+    let client = world.client_with(&chat("a", "", STREAM));
+    for (name, stay) in [("first", 3), ("second", 4)] {
+        world.reply("a", answer_with(503, "retry-after: 20\r\n", "full"));
+        world.client_with(&chat(name, "", BODY));
+        until_queued(&mut world);
+        world.advance(SECOND * stay);
+        world.fail(name);
+    }
+    assert_eq!(world.starts_of("a").len(), 3);
+    world.reply("a", answer_with(503, "retry-after: 20\r\n", "full"));
+    world.client_with(&chat("third", "", BODY));
+    until_queued(&mut world);
+    world.advance(SECOND * 29 / 10);
+    assert_eq!(world.text_of(client), "", "seven seconds of ten are used up");
+    world.advance(SECOND / 5);
+    assert_eq!(world.status_of(client), Some(503));
+    world.fail("third");
+    world.assert_settled();
+}
+
 #[test]
 fn who_comes_back_has_its_old_place() {
     let mut world = one_at_a_time(&[]);
@@ -249,33 +283,5 @@ fn who_comes_back_has_its_old_place() {
         assert_eq!(world.names().last().map(String::as_str), Some(next), "after {ends}");
     }
     world.fail("d");
-    world.assert_settled();
-}
-
-#[test]
-fn the_daily_limit_that_is_reached_during_a_pause_ends_the_request() {
-    let mut world = one_at_a_time(&[("DAILY_TOKEN_LIMIT", "1000"), ("GENERATED_TPM_LIMIT", "1000")]);
-    let client = world.client_with(&chat("a", "", STREAM));
-    world.reply("a", answer_with(503, "", "full"));
-    world.client_with(&chat("spends the day", "", BODY));
-    world.answer("spends the day", 2_000, 0);
-    assert_eq!(world.text_of(client), "");
-    let available = world.page("/usage")["bucket"]["available"].clone();
-    world.advance(SECOND * 2);
-    let error = world.json_of(client)["error"].clone();
-    assert_eq!((&error["code"], &error["upstream"]), (&"daily_limit".into(), &"acknowledged".into()));
-    assert_eq!(world.field_of(client, "x-fireworks-proxy-retries").as_deref(), Some("0"));
-    assert_eq!((world.starts_of("a").len(), world.stats().retries), (1, 0));
-    assert!(world.page("/usage")["bucket"]["available"].as_u64() >= available.as_u64());
-    world.assert_settled();
-
-    // An answer that has begun goes on, and counts.
-    let mut world = one_at_a_time(&[("DAILY_TOKEN_LIMIT", "1000"), ("GENERATED_TPM_LIMIT", "1000")]);
-    world.client_with(&chat("a", "", STREAM));
-    world.reply("a", streamed(&["one"]));
-    world.client_with(&chat("spends the day", "", BODY));
-    world.answer("spends the day", 2_000, 0);
-    world.reply("a", "5\r\ndata:\r\n0\r\n\r\n");
-    assert_eq!(world.stats().finished, 2);
     world.assert_settled();
 }

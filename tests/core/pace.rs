@@ -6,7 +6,7 @@ use fireworks_proxy::{event::Input, time::Mono};
 use serde_json::json;
 
 use super::{MICRO, SECOND, at, phases::STREAM, utc};
-use crate::support::world::{World, answer_with, chat, streamed};
+use crate::support::world::{World, chat, streamed};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -114,6 +114,34 @@ fn good_answers_open_the_lane_step_by_step() {
     let from = world.now();
     send(&mut world, named("burst", 9));
     assert_eq!(starts_from(&world, from), [from; 9], "nobody waits any more");
+}
+
+#[test]
+fn an_answer_that_has_begun_is_a_good_one() {
+    let mut world = world(&[]);
+    send(&mut world, named("r", 4));
+    for name in named("r", 4) {
+        world.refuse(&name, 429, "retry-after: 1.5\r\n");
+    }
+    let mut at_upstream = 4;
+    world.advance_to(at(3.0));
+    for name in named("r", 4) {
+        at_upstream += 1;
+        assert_eq!(world.dials.len(), at_upstream, "the next comes when the one before has begun");
+        world.reply(&name, streamed(&["one"]));
+    }
+    assert_eq!(world.live_upstreams().len(), 4, "they all go on");
+}
+
+#[test]
+fn what_breaks_says_nothing_of_a_limit() {
+    for status in [408, 500, 502, 504, 520] {
+        let mut world = world(&[]);
+        send(&mut world, ["a".to_owned()]);
+        world.refuse("a", status, "retry-after: 100\r\n");
+        send(&mut world, named("r", 5));
+        assert_eq!(world.dials.len(), 6, "{status}");
+    }
 }
 
 #[test]
@@ -256,30 +284,4 @@ fn a_lane_is_not_closed_for_longer_than_a_minute() {
     assert!(message.contains("waited 25.0 s behind requests that Fireworks refused"), "{message}");
     assert_eq!(world.field_of(client, "retry-after").as_deref(), Some("35"));
     world.assert_settled();
-}
-
-#[test]
-fn limits_are_learned_from_answers_and_refusals_but_not_from_overloads() {
-    let learned =
-        |world: &mut World| world.page("/usage")["lanes"][0]["budgets"]["generated"]["learned"].as_u64();
-    let fields = |limit: u64| format!("x-ratelimit-limit-tokens-generated: {limit}\r\n");
-    let mut world = world(&[("MAX_RETRIES", "0")]);
-    let hear = |world: &mut World, status: u16, limit: u64| {
-        world.advance(SECOND * 3);
-        world.client_with(&chat("a", "", STREAM));
-        world.reply("a", answer_with(status, &fields(limit), "{}"));
-        learned(world)
-    };
-    assert_eq!(hear(&mut world, 200, 216_000), Some(216_000));
-    for status in [503, 529, 500, 502, 408] {
-        for _ in 0..5 {
-            assert_eq!(hear(&mut world, status, 36_000), Some(216_000), "{status}");
-            assert_eq!(hear(&mut world, status, 648_000), Some(216_000), "{status}");
-        }
-    }
-    assert_eq!(hear(&mut world, 429, 72_000), Some(216_000), "one may be a cold replica");
-    assert_eq!(hear(&mut world, 503, 648_000), Some(216_000), "it says nothing, for or against");
-    assert_eq!(hear(&mut world, 429, 60_000), Some(216_000));
-    assert_eq!(hear(&mut world, 429, 60_000), Some(72_000));
-    assert_eq!(hear(&mut world, 429, 216_000), Some(216_000), "a higher one holds at once");
 }

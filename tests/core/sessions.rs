@@ -1,6 +1,7 @@
 //! Sessions at their edges: several ends in one turn, midnight in the queue, blank lines, dead sockets.
 
 use fireworks_proxy::{
+    budget::LANES_MAX,
     config::Config,
     event::{Input, Output},
     failure::{Failure, FailureClass},
@@ -8,8 +9,8 @@ use fireworks_proxy::{
     time::{Now, Wall},
 };
 
-use super::{BODY, MICRO, SECOND, at, one_at_a_time, utc};
-use crate::support::world::{World, chat};
+use super::{BODY, MICRO, SECOND, at, one_at_a_time, phases::STREAM, utc};
+use crate::support::world::{World, answer_with, chat, streamed};
 
 #[test]
 fn all_whose_wait_ends_in_one_turn_are_told_of_the_same_budget() {
@@ -96,4 +97,65 @@ fn a_socket_that_dies_under_an_answer_is_closed_at_once() {
     let broken = Failure::new(FailureClass::CutInStream, "reset");
     proxy.handle_input(client, Input::Failed(broken), now);
     assert!(std::iter::from_fn(|| proxy.poll_output()).any(|output| output == Output::Close(client)));
+}
+
+#[test]
+fn the_daily_limit_that_is_reached_during_a_pause_ends_the_request() {
+    let mut world = one_at_a_time(&[("DAILY_TOKEN_LIMIT", "1000"), ("GENERATED_TPM_LIMIT", "1000")]);
+    let client = world.client_with(&chat("a", "", STREAM));
+    world.reply("a", answer_with(503, "", "full"));
+    world.client_with(&chat("spends the day", "", BODY));
+    world.answer("spends the day", 2_000, 0);
+    assert_eq!(world.text_of(client), "");
+    let available = world.page("/usage")["bucket"]["available"].clone();
+    world.advance(SECOND * 2);
+    let error = world.json_of(client)["error"].clone();
+    assert_eq!((&error["code"], &error["upstream"]), (&"daily_limit".into(), &"acknowledged".into()));
+    assert_eq!(world.field_of(client, "x-fireworks-proxy-retries").as_deref(), Some("0"));
+    assert_eq!((world.starts_of("a").len(), world.stats().retries), (1, 0));
+    assert!(world.page("/usage")["bucket"]["available"].as_u64() >= available.as_u64());
+    world.assert_settled();
+
+    // An answer that has begun goes on, and counts.
+    let mut world = one_at_a_time(&[("DAILY_TOKEN_LIMIT", "1000"), ("GENERATED_TPM_LIMIT", "1000")]);
+    world.client_with(&chat("a", "", STREAM));
+    world.reply("a", streamed(&["one"]));
+    world.client_with(&chat("spends the day", "", BODY));
+    world.answer("spends the day", 2_000, 0);
+    world.reply("a", "5\r\ndata:\r\n0\r\n\r\n");
+    assert_eq!(world.stats().finished, 2);
+    world.assert_settled();
+}
+
+#[test]
+fn a_lane_that_makes_room_for_others_during_a_pause_leaves_its_request_unharmed() {
+    let mut world = World::new(&[("RPS", "1000")], utc(5, 21, 2, 0));
+    let client = world.client_with(&chat("a", "", STREAM));
+    world.reply("a", answer_with(503, "retry-after: 30\r\n", ""));
+    for number in 0..LANES_MAX {
+        let name = format!("other {number}");
+        world.client_with(&chat(&name, "", &format!(r#"{{"model":"{number}"}}"#)));
+        world.fail(&name);
+        world.advance(SECOND / 1_000);
+    }
+    assert!(world.balances().iter().all(|(model, _)| model != "m"), "it was idle for longest");
+    world.advance(SECOND * 31);
+    world.answer("a", 1, 1);
+    assert_eq!(world.status_of(client), Some(200));
+    world.assert_settled();
+}
+
+#[test]
+fn nothing_is_begun_for_a_request_whose_time_ended_while_the_machine_slept() {
+    let mut world = World::new(&[("MAX_HOLD", "5")], utc(5, 21, 2, 0));
+    let tried = world.client_with(&chat("a", "", STREAM));
+    world.refuse("a", 429, "retry-after: 3\r\n");
+    let queued = world.client_with(&chat("b", "", STREAM));
+    // The pause, which closes the lane, is over when it wakes up, and so is the time of both.
+    world.sleep(SECOND * 10);
+    assert_eq!((world.status_of(tried), world.dials.len()), (Some(429), 1));
+    assert_eq!(world.field_of(tried, "x-fireworks-proxy-retries").as_deref(), Some("0"));
+    assert_eq!(world.json_of(queued)["error"]["code"], "queue_timeout");
+    assert_eq!(world.page("/usage")["bucket"]["available"], 20, "nothing was taken");
+    world.assert_settled();
 }
