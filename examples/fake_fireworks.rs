@@ -1,7 +1,7 @@
 //! The fake Fireworks as a program, to try the proxy and real clients against.
 //!
 //! ```text
-//! cargo run --example fake_fireworks -- --port 9443 --ca-file /tmp/fake-ca.pem --limits 3600000/900000/36000
+//! cargo run --example fake_fireworks -- --port 9443 --ca-file fake-ca.pem --limits 3600000/900000/36000
 //! ```
 
 // An example is made of what the core may not touch.

@@ -2,7 +2,7 @@
 //!
 //! A request waits in the queue of its lane until the lane's token budgets and the request bucket
 //! have room for it. A lane that refused is not asked again before the time its refusal named, or
-//! before something happened to it: a settlement, a learned limit, an earlier deadline in front. So
+//! before something happened to it: an answer, a settlement, a learned limit, an earlier deadline in front. So
 //! a full lane holds up no other, and nobody is woken for nothing.
 
 use std::{collections::BTreeMap, time::Duration};

@@ -1,7 +1,7 @@
 //! What can go wrong between here and the upstream, and whose side it was on.
 //!
 //! A failure before a request reached Fireworks does not show in Fireworks' own dashboard, so every
-//! message says which of the two it was.
+//! message says how far the request had come.
 
 use std::fmt;
 
@@ -121,8 +121,19 @@ impl FailureClass {
     pub const fn status(self) -> u16 {
         match self {
             Self::ConnectTimeout | Self::WriteTimeout | Self::HeadTimeout | Self::IdleInStream => 504,
-            _ => 502,
+            Self::Dns
+            | Self::ConnectRefused
+            | Self::TlsCertificate
+            | Self::TlsOther
+            | Self::ClosedBeforeHead
+            | Self::BadHead
+            | Self::CutInStream => 502,
         }
+    }
+
+    /// Whether it was time that ran out.
+    pub const fn is_timeout(self) -> bool {
+        self.status() == 504
     }
 
     const fn explanation(self) -> &'static str {

@@ -21,6 +21,7 @@
 //! 4. [`inspect`] walks the body once, with the scanner of [`json`].
 //! 5. [`admission`] lets it wait in the [`queue`] until the [`budget`]s have room.
 //! 6. The session's exchange asks for a connection of its own and sends the request.
+//!    What was refused for the moment or lost before an answer is tried again, by the rules of [`retry`].
 //! 7. [`relay`] passes the response on through the [`outbox`]; [`usage`] watches it go by.
 //! 8. The reservation is settled, the [`ledger`] counts the day, [`stats`] counts everything.
 //!

@@ -115,18 +115,17 @@ impl Proxy {
             return self.stop(now);
         }
         self.ctx.begin_draining(now.mono);
-        let Self { sessions, ctx, .. } = self;
-        let mut refused = 0;
-        for session in sessions.values_mut() {
-            refused += usize::from(session.drain(ctx, now));
-        }
+        let stats = &self.ctx.stats;
+        let waiting = self.ctx.admission.waiting() as u64 + stats.paused;
         let line = format!(
-            "stopping: {} requests in flight may end within {} s, {refused} waiting ones get 503; once more \
-             stops at once",
-            self.ctx.stats.in_flight,
+            "stopping: {} in flight may end within {} s, {waiting} waiting get 503; once more stops at once",
+            stats.in_flight,
             self.ctx.config.drain.as_secs_f64()
         );
         self.ctx.log(Level::Info, line);
+        for session in self.sessions.values_mut() {
+            session.drain(&mut self.ctx, now);
+        }
         self.stop_if_drained(now);
     }
 

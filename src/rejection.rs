@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     budget::WaitsFor,
-    failure::{Failure, FailureClass, Reach},
+    failure::{Failure, Reach},
     http::{HttpError, write::Answer},
     route::Dialect,
 };
@@ -36,6 +36,8 @@ pub enum Rejection {
         waited: Duration,
         /// What it waited for.
         waited_for: WaitsFor,
+        /// Whether its whole time is over, as opposed to that in the queue.
+        is_hold_over: bool,
         /// When there may be room, from now.
         room_in: Option<Duration>,
     },
@@ -136,11 +138,18 @@ impl Rejection {
                 "waited {:.1} s behind requests that Fireworks refused; try again, or run fewer agents",
                 waited.as_secs_f64()
             ),
-            Self::QueueTimeout { waited, waited_for, .. } => format!(
-                "waited {:.1} s for room in the {} budget and found none; try again, run fewer agents, or \
-                 raise FIREWORKS_PROXY_MAX_WAIT",
+            Self::QueueTimeout { waited, waited_for, is_hold_over, .. } => format!(
+                "waited {:.1} s for {} and found none; try again, run fewer agents, or raise {}",
                 waited.as_secs_f64(),
-                waited_for.name()
+                match waited_for {
+                    WaitsFor::Requests => "room in FIREWORKS_PROXY_RPS".to_owned(),
+                    budget => format!("room in the {} budget", budget.name()),
+                },
+                if *is_hold_over {
+                    "FIREWORKS_PROXY_MAX_HOLD and the client's own time limit"
+                } else {
+                    "FIREWORKS_PROXY_MAX_WAIT"
+                }
             ),
             Self::Draining => "the proxy is being stopped and takes no new requests; try again".to_owned(),
             Self::DailyLimit { used, limit, resets_at } => format!(
@@ -161,7 +170,7 @@ impl Rejection {
             Self::ClientTooSlow => "timeout_error",
             Self::QueueTimeout { .. } | Self::DailyLimit { .. } => "rate_limit_error",
             Self::Draining => "overloaded_error",
-            Self::Upstream { failure, .. } if is_timeout(failure) => "timeout_error",
+            Self::Upstream { failure, .. } if failure.class.is_timeout() => "timeout_error",
             Self::Upstream { .. } => "api_error",
         }
     }
@@ -174,17 +183,10 @@ impl Rejection {
             // Kimi Code gives up at once on it, instead of ten retries.
             Self::DailyLimit { .. } => "insufficient_quota",
             Self::Draining => "api_error",
-            Self::Upstream { failure, .. } if is_timeout(failure) => "timeout",
+            Self::Upstream { failure, .. } if failure.class.is_timeout() => "timeout",
             Self::Upstream { .. } => "api_error",
         }
     }
-}
-
-fn is_timeout(failure: &Failure) -> bool {
-    matches!(
-        failure.class,
-        FailureClass::ConnectTimeout | FailureClass::WriteTimeout | FailureClass::HeadTimeout
-    )
 }
 
 /// The value of `retry-after` for a wait.
@@ -197,7 +199,7 @@ pub fn retry_after(room_in: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Dimension;
+    use crate::{budget::Dimension, failure::FailureClass};
 
     fn body(rejection: &Rejection, dialect: Dialect) -> serde_json::Value {
         serde_json::from_slice(&rejection.answer(dialect, rejection.reach()).body).expect("JSON")
@@ -213,6 +215,7 @@ mod tests {
         let timeout = Rejection::QueueTimeout {
             waited: Duration::from_millis(120_040),
             waited_for: WaitsFor::Tokens(Dimension::Generated),
+            is_hold_over: false,
             room_in: Some(Duration::from_millis(7_001)),
         };
         let anthropic = body(&timeout, Dialect::Anthropic);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::{calendar, failure::FailureClass, http::head::Fields, time::Wall};
 
-/// The first back-off; each further one is twice the one before.
+/// The first back-off of the request itself; each further one is twice the one before. How a refusal
+/// slows the other requests of its lane is in `budget/pace.rs`.
 const BACKOFF: Duration = Duration::from_secs(1);
 
 /// What is added to every wait at random is below this, so that those who failed together do not come
@@ -48,7 +49,18 @@ impl Verdict {
 
 /// Whether a failure may pass: all do but those that the same request would meet again.
 pub const fn may_pass(class: FailureClass) -> bool {
-    !matches!(class, FailureClass::TlsCertificate | FailureClass::BadHead)
+    match class {
+        FailureClass::TlsCertificate | FailureClass::BadHead => false,
+        FailureClass::Dns
+        | FailureClass::ConnectRefused
+        | FailureClass::ConnectTimeout
+        | FailureClass::TlsOther
+        | FailureClass::WriteTimeout
+        | FailureClass::ClosedBeforeHead
+        | FailureClass::HeadTimeout
+        | FailureClass::CutInStream
+        | FailureClass::IdleInStream => true,
+    }
 }
 
 /// Whether a request with this method may be sent twice (RFC 9110, section 9.2.2).

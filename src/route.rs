@@ -24,6 +24,9 @@ pub struct Forward {
     pub target: String,
     /// Whether it makes the model work, and so costs tokens.
     pub is_generation: bool,
+    /// Whether sending it twice does no more than cost twice, although it is a POST: true of the endpoints
+    /// that answer and create nothing.
+    pub may_repeat: bool,
     /// The dialect of its answers.
     pub dialect: Dialect,
 }
@@ -65,17 +68,27 @@ fn forward(method: &str, target: &str, base_path: &str) -> Forward {
     Forward {
         target: if has_base { target.to_owned() } else { format!("{base_path}{target}") },
         is_generation: method == "POST" && is_generation(own_path),
+        may_repeat: method == "POST" && only_answers(own_path),
         dialect: Dialect::of(own_path),
     }
 }
 
+/// The endpoints that answer and create nothing.
+const ENDPOINTS: [&str; 6] =
+    ["/chat/completions", "/completions", "/messages", "/responses", "/embeddings", COUNT_TOKENS];
+
+/// The one of them that costs nothing.
+const COUNT_TOKENS: &str = "/count_tokens";
+
 /// Everything sent with POST under `/v1/` but `count_tokens`, and the known endpoints wherever they are.
 fn is_generation(path: &str) -> bool {
-    const ENDPOINTS: [&str; 5] =
-        ["/chat/completions", "/completions", "/messages", "/responses", "/embeddings"];
+    let is_counted = path.starts_with("/v1/") || only_answers(path);
+    is_counted && !path.trim_end_matches('/').ends_with(COUNT_TOKENS)
+}
+
+fn only_answers(path: &str) -> bool {
     let path = path.trim_end_matches('/');
-    !path.ends_with("/count_tokens")
-        && (path.starts_with("/v1/") || ENDPOINTS.iter().any(|endpoint| path.ends_with(endpoint)))
+    ENDPOINTS.iter().any(|endpoint| path.ends_with(endpoint))
 }
 
 fn without_query(target: &str) -> &str {
@@ -140,6 +153,17 @@ mod tests {
             ("POST", "/other"),
         ] {
             assert!(!forwarded(method, target).is_generation, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn what_creates_something_is_not_repeated() {
+        for target in ["/v1/messages", "/v1/chat/completions", "/v1/messages/count_tokens", "/v1/responses/"]
+        {
+            assert!(forwarded("POST", target).may_repeat, "{target}");
+        }
+        for target in ["/v1/files", "/v1/batches", "/v1/responses/abc/cancel"] {
+            assert!(!forwarded("POST", target).may_repeat, "{target}");
         }
     }
 

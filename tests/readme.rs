@@ -150,7 +150,8 @@ fn rejections() -> impl Iterator<Item = Rejection> {
     let own = successors(Some(Rejection::BadRequest(HttpError::Malformed(""))), next_rejection);
     let upstream =
         |class| Rejection::Upstream { upstream: String::new(), failure: Failure::new(class, ""), tries: 1 };
-    own.chain(every_class().filter(|class| after_the_head().all(|other| other != *class)).map(upstream))
+    // An answer that breaks off while it is kept is told of with a status; one that stalls is not kept.
+    own.chain(every_class().filter(|class| *class != FailureClass::IdleInStream).map(upstream))
 }
 
 /// Failures that come when the client has a status already: its connection is cut.
@@ -170,15 +171,24 @@ fn next_rejection(rejection: &Rejection) -> Option<Rejection> {
             HttpError::UnknownExpectation => Rejection::ClientTooSlow,
         },
         Rejection::ClientTooSlow => Rejection::PageMethod,
-        Rejection::PageMethod => {
-            Rejection::QueueTimeout { waited: Duration::ZERO, waited_for: WaitsFor::Requests, room_in: None }
-        }
+        Rejection::PageMethod => Rejection::QueueTimeout {
+            waited: Duration::ZERO,
+            waited_for: WaitsFor::Requests,
+            is_hold_over: false,
+            room_in: None,
+        },
         Rejection::QueueTimeout { .. } => {
             Rejection::DailyLimit { used: 0, limit: 0, resets_at: String::new() }
         }
         Rejection::DailyLimit { .. } => Rejection::Draining,
         Rejection::Draining | Rejection::Upstream { .. } => return None,
     })
+}
+
+#[test]
+fn the_list_of_all_classes_leaves_none_out() {
+    assert!(every_class().all(|class| FailureClass::ALL.contains(&class)));
+    assert_eq!(every_class().count(), FailureClass::ALL.len());
 }
 
 /// Every class of failure. A new one does not compile before it is here.

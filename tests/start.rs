@@ -402,6 +402,6 @@ fn the_line_of_statistics_follows_activity() {
         budgets,
         "token_budgets={kimi: prompt=1200/3600000 uncached_prompt=1200/720000 generated=7/28800}"
     );
-    assert_eq!(queue, "queue={waiting=0 oldest=0.0s in_flight=0}");
+    assert_eq!(queue, "queue={waiting=0 oldest=0.0s paused=0 in_flight=0}");
     assert_eq!(daily, "daily_tokens=1207/200000000 remaining=199998793");
 }

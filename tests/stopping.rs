@@ -95,7 +95,7 @@ fn a_signal_lets_a_stream_end_and_refuses_what_waits_and_what_is_new() {
         let (mut looks, mut asks, _idle) = (idle(&proxy), [idle(&proxy), idle(&proxy)], idle(&proxy));
 
         let line = stop(&proxy, signal);
-        assert!(line.contains(" 1 requests in flight ") && line.contains(" 3 waiting "), "{line}");
+        assert!(line.contains(" 1 in flight ") && line.contains(" 3 waiting "), "{line}");
         assert!(TcpStream::connect(proxy.address()).is_err(), "{signal}: nobody listens any more");
         for (path, client) in &mut waiting {
             assert_draining(path, &client.read_response());

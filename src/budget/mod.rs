@@ -2,7 +2,8 @@
 //!
 //! One request bucket for the whole proxy, and a [`Lane`] of three rolling token budgets for each
 //! pair of credential and model. A request's [`Tokens`] are reserved before it is sent and settled
-//! with what it really used; a [`Reservation`] ends in exactly one of [`Budgets::settle`] and
+//! with what it really used. How the upstream received a request ([`Reception`]) sets the pace of its lane, and
+//! how far the limit is believed. A [`Reservation`] ends in exactly one of [`Budgets::settle`] and
 //! [`Budgets::refund`]. A refusal is a value that knows when it is worth asking again.
 //!
 //! Knows no bytes, no sessions and no queue; reads no clock.

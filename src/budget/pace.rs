@@ -1,4 +1,5 @@
-//! The pace at which a lane starts requests after the upstream has refused some.
+//! The pace at which a lane starts requests after the upstream has refused some. When a refused request
+//! itself comes back is decided by `retry`.
 //!
 //! A 429 is news for the whole lane: it closes until the refused request comes back, and then lets its
 //! waiters go one after another, the next as the answer to the last one turns out good, so that nobody

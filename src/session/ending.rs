@@ -13,6 +13,7 @@ use crate::{
     http::{head::RequestHead, write::Answer},
     rejection::Rejection,
     relay::Relay,
+    retry::Verdict,
     route::Dialect,
     status::{self, AccessRecord},
     time::Now,
@@ -67,11 +68,10 @@ impl Session {
     ) {
         let outcome = match ending {
             Ending::Complete => {
-                ctx.stats.finished += 1;
-                ctx.log(Level::Info, status::access_line(&record));
-                return self.after_relay(keeps_alive, ctx, now);
+                return self.response_is_whole(keeps_alive, &record, ctx, now);
             }
-            Ending::ClientLeft | Ending::Held => {
+            Ending::Held => unreachable!("an answer that is held is not passed on"),
+            Ending::ClientLeft => {
                 ctx.stats.client_gone += 1;
                 ctx.stats.count_failure(reach, CLIENT_GONE);
                 CLIENT_GONE
@@ -93,8 +93,17 @@ impl Session {
         ctx.log(level, status::access_line(&record));
     }
 
-    /// A response was passed on whole.
-    pub(super) fn after_relay(&mut self, keeps_alive: bool, ctx: &mut Context, now: Now) {
+    /// A response was passed on whole. One that was worth another try and got none is worth a warning.
+    pub(super) fn response_is_whole(
+        &mut self,
+        keeps_alive: bool,
+        record: &AccessRecord<'_>,
+        ctx: &mut Context,
+        now: Now,
+    ) {
+        ctx.stats.finished += 1;
+        let is_final = record.status.is_none_or(|status| Verdict::of(status) == Verdict::Final);
+        ctx.log(if is_final { Level::Info } else { Level::Warn }, status::access_line(record));
         self.flush(if keeps_alive { Next::Head } else { Next::Linger }, ctx, now);
     }
 
@@ -157,22 +166,21 @@ impl Session {
         ctx.run(self.id);
     }
 
-    /// The proxy is being stopped: who is not at the upstream yet does not get there. Whether that is so of
-    /// this one's request.
-    pub fn drain(&mut self, ctx: &mut Context, now: Now) -> bool {
-        match &self.phase {
-            Phase::Queued(_, ticket) => drop(ctx.admission.leave(*ticket)),
-            Phase::Paused(_) => ctx.stats.paused -= 1,
-            _ => return false,
-        }
-        let (Phase::Queued(mut job, _) | Phase::Paused(mut job)) =
-            std::mem::replace(&mut self.phase, Phase::Closed)
-        else {
-            unreachable!("it was looked at just now");
+    /// The proxy is being stopped: who is not at the upstream yet does not get there.
+    pub fn drain(&mut self, ctx: &mut Context, now: Now) {
+        let mut job = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Queued(job, ticket) => {
+                ctx.admission.leave(ticket);
+                job
+            }
+            Phase::Paused(job) => {
+                ctx.stats.paused -= 1;
+                job
+            }
+            other => return self.phase = other,
         };
         job.end_wait(now.mono);
         self.reject_job(&Rejection::Draining, &job, ctx, now);
-        true
     }
 
     /// The proxy stops now: what is under way is cut, and settled with what was seen. Whether anything
@@ -219,7 +227,8 @@ fn count_report(job: &Job, relay: Option<&Relay>, ctx: &mut Context, now: Now) {
     }
 }
 
-fn note_failure(failure: &Failure, ctx: &mut Context, now: Now) {
+/// Counts a failure of the upstream and tells of it, whether or not a retry will mend it.
+pub(super) fn note_failure(failure: &Failure, ctx: &mut Context, now: Now) {
     ctx.stats.count_failure(failure.class.reach(), failure.class.name());
     ctx.stats.upstream_failed(format!("{}: {failure}", failure.class.name()), now.wall);
     let upstream = ctx.config.upstream.to_string();

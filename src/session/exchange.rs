@@ -8,26 +8,20 @@
 //!
 //! The request is written from `Head` on; an answer may begin before the request is sent whole.
 
+mod answering;
+
 use std::time::Duration;
 
-use super::{
-    job::Job,
-    retrying::{self, HeldAnswer},
-};
+use super::{job::Job, retrying::HeldAnswer};
 use crate::{
-    budget::{Dimension, Reception, Reservation, Spent, Tokens, demand::guess_tokens},
+    budget::{Reservation, Spent},
     config::Timeouts,
     context::Context,
     event::ConnId,
     failure::{Failure, FailureClass, Reach},
-    http::{
-        head::{self, HeadSearch, ResponseHead},
-        write,
-    },
+    http::{head::HeadSearch, write},
     outbox::Outbox,
-    rejection,
     relay::Relay,
-    retry::{self, Verdict},
     time::{Mono, Now},
 };
 
@@ -37,10 +31,6 @@ const HELD_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of a response is held for a client that does not read: eight TLS records' worth, which
 /// keeps a fast client busy and a slow one from filling our memory.
 const RELAY_BYTES_MAX: usize = 128 * 1024;
-
-/// Characters per token of what models write, where a stream was cut before it reported: English
-/// prose and code run at four in the common tokenizers.
-const GENERATED_CHARS_PER_TOKEN: f64 = 4.0;
 
 /// A request that was admitted.
 #[derive(Debug)]
@@ -311,144 +301,6 @@ impl Exchange {
 
     fn is_sent(&self) -> bool {
         self.sent_bytes == self.request_bytes
-    }
-
-    /// Looks for the response's head, past any interim ones, and passes it on.
-    fn receive_head(
-        &mut self,
-        outbox: &mut Outbox,
-        ctx: &mut Context,
-        now: Now,
-    ) -> Result<Progress, Failure> {
-        let bad = |what: String| Failure::new(FailureClass::BadHead, what);
-        loop {
-            let Stage::Head { inbox, search } = &mut self.stage else { return Ok(Progress::More) };
-            let Some(end) = search.find_end(inbox).map_err(|error| bad(error.to_string()))? else {
-                return Ok(Progress::More);
-            };
-            let response = head::parse_response(&inbox[..end], &self.job.head.method);
-            let response = response.map_err(|error| bad(error.to_string()))?;
-            // RFC 9110, section 15.2: interim responses come before the one that counts. 101 would
-            // answer an Upgrade, which is never forwarded.
-            if response.status == 101 {
-                return Err(bad("it switched protocols, which nobody asked for".to_owned()));
-            }
-            let rest = inbox.split_off(end);
-            if response.status < 200 {
-                *inbox = rest;
-                continue;
-            }
-            return self.begin_body(response, &rest, outbox, ctx, now);
-        }
-    }
-
-    fn begin_body(
-        &mut self,
-        response: ResponseHead,
-        rest: &[u8],
-        outbox: &mut Outbox,
-        ctx: &mut Context,
-        now: Now,
-    ) -> Result<Progress, Failure> {
-        ctx.stats.answered(response.status, now.wall);
-        let verdict = Verdict::of(response.status);
-        let pause = (verdict != Verdict::Final).then(|| {
-            retry::wait(self.job.retries, retry::asked_wait(&response.fields, now.wall), ctx.jitter())
-        });
-        let back_at = now.mono + pause.unwrap_or_default();
-        self.learn(&response, verdict, back_at, ctx, now);
-        let pause = pause.filter(|_| self.job.is_repeatable(verdict.was_refused()));
-        if pause.is_some() && self.job.may_come_back(back_at, ctx) {
-            let read_until = back_at.max(now.mono + HELD_ANSWER_TIMEOUT);
-            self.stage = Stage::Held(Box::new(HeldAnswer::new(response, back_at, read_until)));
-            return self.receive(rest, outbox, ctx, now);
-        }
-        let ask_to_wait =
-            pause.filter(|_| ctx.config.retries_max > 0).map(|pause| rejection::retry_after(Some(pause)));
-        let mut relay = retrying::begin_relay(&self.job, &response, ask_to_wait.as_deref(), outbox);
-        let count = |name| response.fields.text(name).and_then(|text| text.parse().ok());
-        relay.meter.take_headers(count("fireworks-prompt-tokens"), count("fireworks-cached-prompt-tokens"));
-        self.stage = Stage::Body(Box::new(relay));
-        self.drop_what_no_try_needs();
-        self.receive(rest, outbox, ctx, now)
-    }
-
-    /// An answer that is passed on is the last. It can go on for hours, and its request may be megabytes.
-    fn drop_what_no_try_needs(&mut self) {
-        if self.relay().is_some() {
-            self.job.last_answer = None;
-            if self.is_sent() {
-                self.job.body = Vec::new();
-            }
-        }
-    }
-
-    /// Tells the budgets how the request was received, and takes the live limits from the response's
-    /// head. An answer that is short of capacity, or broken, says nothing of our limits.
-    fn learn(
-        &mut self,
-        response: &ResponseHead,
-        verdict: Verdict,
-        back_at: Mono,
-        ctx: &mut Context,
-        now: Now,
-    ) {
-        let reception = match verdict {
-            Verdict::Final => Reception::Admitted,
-            Verdict::RateLimited => Reception::RateLimited { until: back_at },
-            Verdict::Overloaded => Reception::Overloaded,
-            Verdict::Broken => Reception::Unknown,
-        };
-        ctx.admission.received(&mut self.reservation, reception, now.mono);
-        let (Some(lane), Verdict::Final | Verdict::RateLimited) = (self.job.lane, verdict) else { return };
-        // One sample for each dimension, also where its limit comes in both spellings.
-        let mut samples = [None; Dimension::ALL.len()];
-        for (name, value) in response.fields.iter() {
-            let Some(dimension) = Dimension::of_limit_field(name) else { continue };
-            let value = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-            samples[dimension as usize] = value.or(samples[dimension as usize]);
-        }
-        for (dimension, sample) in Dimension::ALL.into_iter().zip(samples) {
-            if let Some(value) = sample {
-                ctx.admission.learn(lane, dimension, value, now.mono);
-            }
-        }
-    }
-
-    /// What the request used, as far as it was reported or seen.
-    fn spent(&self, ending: &Ending) -> Spent {
-        let held = self.reservation.held();
-        let Some(relay) = self.relay() else {
-            if matches!(self.stage, Stage::Held(_)) {
-                return Spent::default();
-            }
-            // Sent and never answered: the prompt was charged at admission. An answer that comes whole
-            // may have been generated by now; of a stream we would have seen the beginning.
-            let generated = if self.job.is_stream { 0 } else { held.generated };
-            return Spent { tokens: Tokens { generated, ..held }, is_reported: false };
-        };
-        if self.job.lane.is_none() || relay.status >= 400 {
-            return Spent::default();
-        }
-        let report = relay.meter.report();
-        let (prompt, uncached_prompt) = report.prompt().unwrap_or((held.prompt, held.uncached_prompt));
-        let is_whole = matches!(ending, Ending::Complete);
-        let text = relay.meter.generated_text();
-        let seen = text.map(|text| guess_tokens(text.narrow, text.wide, 0, GENERATED_CHARS_PER_TOKEN));
-        let generated = match (report.generated(), seen) {
-            // Zeros open an Anthropic stream of Fireworks; only its end is a report.
-            (Some(reported), _) if is_whole && reported > 0 => reported,
-            (Some(reported), seen) => reported.max(seen.unwrap_or(0)),
-            (None, Some(seen)) => seen,
-            (None, None) => held.generated,
-        };
-        Spent {
-            tokens: Tokens { prompt, uncached_prompt, generated },
-            // Embeddings report a prompt and generate nothing; a guess teaches nothing.
-            is_reported: is_whole
-                && report.prompt().is_some()
-                && (report.generated().is_some() || generated == 0),
-        }
     }
 }
 

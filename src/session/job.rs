@@ -240,8 +240,12 @@ mod tests {
     fn upload(fields: &str, body_bytes_max: usize) -> Result<Upload, HttpError> {
         let head = format!("POST /v1/messages HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let head = parse_request(head.as_bytes()).expect("accepted");
-        let forward =
-            Forward { target: "/v1/messages".to_owned(), is_generation: true, dialect: Dialect::Anthropic };
+        let forward = Forward {
+            target: "/v1/messages".to_owned(),
+            is_generation: true,
+            may_repeat: true,
+            dialect: Dialect::Anthropic,
+        };
         Upload::new(head, forward, body_bytes_max, Mono::ZERO)
     }
 

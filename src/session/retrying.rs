@@ -104,7 +104,7 @@ impl Job {
     /// Whether trying the request again does no harm. `is_undone` says that what was tried has certainly
     /// done nothing.
     pub(super) fn is_repeatable(&self, is_undone: bool) -> bool {
-        is_undone || self.forward.is_generation || retry::is_idempotent(&self.head.method)
+        is_undone || self.forward.may_repeat || retry::is_idempotent(&self.head.method)
     }
 
     /// Whether there is another try, and time for it at `back_at`.
@@ -128,7 +128,9 @@ impl Session {
             job.last_answer = Some(Box::new(held));
         } else {
             let detail = format!("it answered {status}, and not to the end or too much to keep");
-            job.last_failure = Some(Failure::new(FailureClass::CutInStream, detail));
+            let failure = Failure::new(FailureClass::CutInStream, detail);
+            ending::note_failure(&failure, ctx, now);
+            job.last_failure = Some(failure);
         }
         // It may have taken its time, in which the proxy was asked to stop.
         if job.may_come_back(back_at, ctx) {
@@ -210,10 +212,8 @@ impl Session {
         if let Some(held) = job.last_answer.take() {
             let mut relay = held.begin_replay(&job, room_in, &mut self.outbox);
             relay.close(&mut self.outbox);
-            ctx.stats.finished += 1;
             let record = AccessRecord { status: Some(relay.status), ..ending::record_of(&job, now) };
-            ctx.log(Level::Warn, status::access_line(&record));
-            return self.after_relay(relay.keeps_alive, ctx, now);
+            return self.response_is_whole(relay.keeps_alive, &record, ctx, now);
         }
         let rejection = match job.last_failure.take() {
             Some(failure) => {
@@ -224,6 +224,7 @@ impl Session {
             None => Rejection::QueueTimeout {
                 waited: job.waited,
                 waited_for: refusal.map_or(WaitsFor::Requests, |refusal| refusal.waits_for),
+                is_hold_over: now.mono >= job.hold_until,
                 room_in,
             },
         };

@@ -22,6 +22,7 @@ pub fn page(ctx: &Context, now: Now) -> Answer {
             "uptime_seconds": seconds(now.mono.since(Mono::ZERO)),
             "queue_depth": ctx.admission.waiting(),
             "oldest_wait_seconds": seconds(ctx.admission.oldest_wait(now.mono).unwrap_or_default()),
+            "paused": stats.paused,
             "in_flight": stats.in_flight,
             "upstream": ctx.config.upstream.to_string(),
             "last_upstream_success": stats.last_success.map(|at| moment(ctx, at)),

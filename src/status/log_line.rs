@@ -25,7 +25,7 @@ pub struct AccessRecord<'a> {
     pub model: Option<&'a str>,
     /// The session of the agent.
     pub agent_session: Option<&'a str>,
-    /// The time in the queue.
+    /// The time in the queue and in pauses between tries.
     pub waited: Duration,
     /// The time from the head's arrival to the end.
     pub took: Duration,
@@ -56,7 +56,7 @@ pub struct RetryRecord<'a> {
 pub fn retry_line(record: &RetryRecord<'_>) -> String {
     let RetryRecord { request, after, pause, retries_max } = record;
     format!(
-        "retry | {} {} after={after} retry={}/{retries_max} in={:.3}s model={} session={} held={:.3}s",
+        "retry | {} {} after={after} retry={}/{retries_max} in={:.3}s model={} session={} took={:.3}s",
         shown(request.method),
         shown(request.path),
         request.retries,
@@ -98,7 +98,7 @@ pub fn stats_line(ctx: &mut Context, now: Now) {
     ctx.roll_day(now);
     let line = stats_text(ctx, now.mono);
     ctx.log(Level::Info, line);
-    if ctx.stats.in_flight > 0 || ctx.admission.waiting() > 0 {
+    if ctx.stats.in_flight > 0 || ctx.admission.waiting() > 0 || ctx.stats.paused > 0 {
         ctx.set_stats_line(now.mono);
     }
 }
@@ -107,7 +107,7 @@ fn stats_text(ctx: &mut Context, now: Mono) -> String {
     let last_minute = ctx.stats.last_minute(now);
     let waiting = ctx.admission.waiting();
     let oldest = ctx.admission.oldest_wait(now).unwrap_or_default().as_secs_f64();
-    let in_flight = ctx.stats.in_flight;
+    let (paused, in_flight) = (ctx.stats.paused, ctx.stats.in_flight);
     let budgets = ctx.admission.budgets_mut();
     let bucket = format!("{}/{}", budgets.bucket().available(now), budgets.bucket().capacity());
     let lanes = budgets.lanes_mut().filter_map(|(_, lane)| {
@@ -127,7 +127,7 @@ fn stats_text(ctx: &mut Context, now: Mono) -> String {
     };
     format!(
         "stats | bucket={{{bucket}}} | last_60s={last_minute} req | token_budgets={{{lanes}}} | \
-         queue={{waiting={waiting} oldest={oldest:.1}s in_flight={in_flight}}} | \
+         queue={{waiting={waiting} oldest={oldest:.1}s paused={paused} in_flight={in_flight}}} | \
          daily_tokens={}/{limit} remaining={remaining}",
         ledger.used()
     )

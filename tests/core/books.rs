@@ -39,7 +39,7 @@ fn the_log_tells_the_story_of_a_request_line_by_line() {
         let held = world.now().since(at(0.0)).as_secs_f64();
         expected.push(format!(
             "INFO retry | POST /v1/chat/completions after={after} retry={}/3 in={pause:.3}s model=m session=s \
-             held={held:.3}s",
+             took={held:.3}s",
             retry + 1
         ));
         waited += pause;

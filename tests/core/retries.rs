@@ -179,7 +179,8 @@ fn what_may_have_been_done_is_done_again_only_where_that_is_harmless() {
         ("PUT", "/v1/files/a", true),
         ("DELETE", "/v1/files/a", true),
         ("PATCH", "/v1/files/a", false),
-        ("POST", "/v1/messages/count_tokens", false),
+        ("POST", "/v1/messages/count_tokens", true),
+        ("POST", "/v1/files", false),
         ("POST", "/other", false),
     ];
     for (method, path, is_harmless) in requests {

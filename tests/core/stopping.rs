@@ -207,7 +207,7 @@ fn the_log_tells_of_the_stop_and_how_long_each_had_waited() {
     world.client_with(&chat("queued", "", BODY));
     world.advance(SECOND * 3);
     world.shutdown();
-    let line = "INFO stopping: 1 requests in flight may end within 30 s, 2 waiting ones get 503; once more \
+    let line = "INFO stopping: 1 in flight may end within 30 s, 2 waiting get 503; once more \
                 stops at once";
     assert!(world.log.iter().any(|logged| logged == line), "{:#?}", world.log);
     let tail = |waited: &str| format!("model=m session=- waited={waited} took={waited}");

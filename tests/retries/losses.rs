@@ -147,7 +147,7 @@ fn what_may_not_be_done_twice_is_sent_again_only_where_it_was_not_done() {
         for fault in [broken, lost, refused, overloaded] {
             let is_repeatable = !["POST", "PATCH"].contains(&method);
             let tries = if is_repeatable || fault == refused || fault == overloaded { 2 } else { 1 };
-            let client = ask(&proxy, method, "/v1/messages/count_tokens", fault);
+            let client = ask(&proxy, method, "/v1/files", fault);
             asked.push((method, fault, tries, client));
         }
     }
