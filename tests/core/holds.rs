@@ -279,3 +279,15 @@ fn the_daily_limit_that_is_reached_during_a_pause_ends_the_request() {
     assert_eq!(world.stats().finished, 2);
     world.assert_settled();
 }
+
+#[test]
+fn an_answer_that_nobody_generates_has_to_begin_in_time() {
+    let mut world = bound_by_hold(&[]);
+    let models = "GET /v1/models HTTP/1.1\r\nHost: a\r\nx-name: models\r\n\r\n";
+    let client = world.client_with(models.as_bytes());
+    world.advance_to(at(240.0) - MICRO);
+    assert_eq!(world.text_of(client), "");
+    world.advance(MICRO);
+    assert_eq!(world.json_of(client)["error"]["code"], "head_timeout");
+    world.assert_settled();
+}
