@@ -277,8 +277,9 @@ impl Context {
         }
     }
 
-    /// The state file was written, or was not, for the reason given; then it is tried again.
-    pub fn saved(&mut self, result: Result<(), String>, now: Mono) {
+    /// The state file was written, or was not, for the reason given; then it is tried again, unless this
+    /// was the last time.
+    pub fn saved(&mut self, result: Result<(), String>, is_last: bool, now: Mono) {
         let path = self.config.usage_state.display();
         match result {
             Ok(()) if self.save_outage.works() => {
@@ -286,6 +287,10 @@ impl Context {
                 self.log(Level::Info, line);
             }
             Ok(()) => {}
+            Err(reason) if is_last => {
+                let line = format!("{path} cannot be written ({reason}); what it does not hold yet is lost");
+                self.log(Level::Error, line);
+            }
             Err(reason) => {
                 if self.save_outage.failed(now) {
                     let line = format!(

@@ -137,7 +137,7 @@ impl Proxy {
 
     /// What came of [`Output::Save`]: nothing to add, or the reason why it could not be done.
     pub fn handle_saved(&mut self, result: Result<(), String>, now: Now) {
-        self.ctx.saved(result, now.mono);
+        self.ctx.saved(result, self.stopped.is_some(), now.mono);
     }
 
     /// What the shell is to do next.

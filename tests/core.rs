@@ -12,6 +12,8 @@ mod answers;
 mod books;
 #[path = "core/clocks.rs"]
 mod clocks;
+#[path = "core/doubt.rs"]
+mod doubt;
 #[path = "core/faults.rs"]
 mod faults;
 #[path = "core/holds.rs"]

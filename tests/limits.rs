@@ -83,7 +83,11 @@ fn assert_queue_timeout(response: &Response, path: &str, budget: &str) -> String
         (&json!("rate_limit_error"), &json!("queue_timeout"))
     );
     let message = body["error"]["message"].as_str().expect("a message").to_owned();
-    assert!(message.contains(&format!(" s for room in the {budget} budget")), "{message}");
+    let awaited = match budget {
+        "requests" => "room in FIREWORKS_PROXY_RPS".to_owned(),
+        budget => format!("room in the {budget} budget"),
+    };
+    assert!(message.contains(&format!(" s for {awaited} and found none")), "{message}");
     message
 }
 

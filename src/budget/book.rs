@@ -1,5 +1,7 @@
 //! One budget: the limit of one dimension of a lane, what is used of it, and what is held.
 
+use std::time::Duration;
+
 use super::{learned::LiveLimit, window::Window};
 use crate::{
     config::{TokenLimit, share_of},
@@ -9,6 +11,11 @@ use crate::{
 /// Refusals in a row from which on the limit itself is doubted. A single one may be of one cold gateway,
 /// or of a burst, and passes with the pause that follows it.
 const DOUBTED_REFUSALS: u32 = 2;
+
+/// How long a limit is doubted after the last refusal: limits are per minute, so what was refused a minute
+/// ago says nothing of what is allowed now. It also bounds the wait for answers that go on for hours, which
+/// hold their reservations as long and may keep others from starting, and so from being let in.
+const DOUBTED_FOR: Duration = Duration::from_secs(60);
 
 /// How many good answers it takes from no trust at all to the whole limit.
 const TRUST_STEPS: u64 = 16;
@@ -22,19 +29,27 @@ pub(super) struct Book {
     pub(super) window: Window,
     /// Tokens that requests in flight may yet use, beyond what the window holds.
     pub(super) reserved: u64,
-    /// What is used at most after refusals in a row, whatever the limit says.
-    ceiling: Option<u64>,
+    doubt: Option<Doubt>,
+}
+
+/// What refusals in a row have left of the trust in a limit.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// What is used at most, whatever the limit says.
+    ceiling: u64,
+    /// When it has passed.
+    until: Mono,
 }
 
 impl Book {
     pub(super) fn new(limit: TokenLimit) -> Self {
-        Self { limit: LiveLimit::new(limit), window: Window::default(), reserved: 0, ceiling: None }
+        Self { limit: LiveLimit::new(limit), window: Window::default(), reserved: 0, doubt: None }
     }
 
     /// What may be used within a minute.
     pub(super) fn effective(&self, safety_ratio: f64, now: Mono) -> u64 {
         let trusted = self.trusted(safety_ratio, now);
-        self.ceiling.map_or(trusted, |ceiling| ceiling.min(trusted))
+        self.doubt_at(now).map_or(trusted, |doubt| doubt.ceiling.min(trusted))
     }
 
     /// Whether there is room for `tokens`; if not, when there may be, `None` for "when somebody
@@ -45,11 +60,14 @@ impl Book {
         if used + self.reserved + tokens <= effective || used + self.reserved == 0 || tokens == 0 {
             return Ok(());
         }
-        if self.reserved > 0 && self.reserved + tokens > effective {
-            return Err(None);
-        }
-        // What is reserved leaves room, so it is the window that is too full: there is a time.
-        Err(self.window.falls_to(effective.saturating_sub(self.reserved + tokens)))
+        let until = if self.reserved > 0 && self.reserved + tokens > effective {
+            None
+        } else {
+            // What is reserved leaves room, so it is the window that is too full: there is a time.
+            self.window.falls_to(effective.saturating_sub(self.reserved + tokens))
+        };
+        let doubted_until = self.doubt_at(now).map(|doubt| doubt.until);
+        Err(until.into_iter().chain(doubted_until).min())
     }
 
     /// The upstream has refused so many times in a row: it may allow no more than what is used already.
@@ -59,15 +77,24 @@ impl Book {
     pub(super) fn doubt(&mut self, refusals: u32, safety_ratio: f64, now: Mono) {
         if refusals >= DOUBTED_REFUSALS {
             let believed = self.trusted(safety_ratio, now) >> (refusals - 1).min(u64::BITS - 1);
-            self.ceiling = Some(believed.max(share_of(self.window.used(now), safety_ratio)));
+            let ceiling = believed.max(share_of(self.window.used(now), safety_ratio));
+            self.doubt = Some(Doubt { ceiling, until: now + DOUBTED_FOR });
         }
     }
 
     /// The upstream has let a request in: a step back towards the whole limit.
     pub(super) fn regain_trust(&mut self, safety_ratio: f64, now: Mono) {
         let trusted = self.trusted(safety_ratio, now);
-        let raised = self.ceiling.map(|ceiling| ceiling + trusted.div_ceil(TRUST_STEPS));
-        self.ceiling = raised.filter(|ceiling| *ceiling < trusted);
+        let raised = self.doubt_at(now).map(|doubt| {
+            let ceiling = doubt.ceiling + trusted.div_ceil(TRUST_STEPS);
+            Doubt { ceiling, ..doubt }
+        });
+        self.doubt = raised.filter(|doubt| doubt.ceiling < trusted);
+    }
+
+    /// The doubt, if it has not passed yet.
+    fn doubt_at(&self, now: Mono) -> Option<Doubt> {
+        self.doubt.filter(|doubt| now < doubt.until)
     }
 
     fn trusted(&self, safety_ratio: f64, now: Mono) -> u64 {
@@ -108,6 +135,21 @@ mod tests {
         let mut book = book(0);
         book.doubt(6, 0.8, START);
         assert_eq!(book.check(2_048, 0.8, START), Ok(()), "it goes alone");
+    }
+
+    #[test]
+    fn a_doubt_passes_a_minute_after_the_last_refusal() {
+        let mut book = book(0);
+        book.doubt(5, 0.8, START);
+        book.reserved = 2_048;
+        // What is reserved may be so for hours, but not the doubt.
+        assert_eq!(book.check(2_048, 0.8, START), Err(Some(START + DOUBTED_FOR)));
+        book.doubt(6, 0.8, START + DOUBTED_FOR / 2);
+        assert!(book.check(2_048, 0.8, START + DOUBTED_FOR).is_err());
+        assert_eq!(book.check(2_048, 0.8, START + DOUBTED_FOR * 3 / 2), Ok(()));
+        assert_eq!(book.effective(0.8, START + DOUBTED_FOR * 3 / 2), 28_800);
+        // Without a doubt only a settlement can tell.
+        assert_eq!(book.check(28_800, 0.8, START + DOUBTED_FOR * 3 / 2), Err(None));
     }
 
     #[test]

@@ -40,8 +40,10 @@ pub(super) struct Pace {
     era: Era,
     /// The era that the last 429 began.
     refused_era: Era,
-    /// 429s one after another, with no good answer in between.
+    /// 429s one after another, with no good answer and no quiet minute in between.
     refusals: u32,
+    /// When the last of them came.
+    refused_at: Mono,
 }
 
 /// The time between two pieces of bad news. A request carries that of its start.
@@ -88,6 +90,10 @@ impl Pace {
 
     /// A request starts. Gives the era that [`Self::received`] is to be told.
     pub(super) fn start(&mut self, now: Mono) -> Era {
+        if now.since(self.last_start.max(self.closed_until)) > CLOSED_MAX {
+            // Nobody has come for a minute: what was met before says nothing any more.
+            self.gap = Duration::ZERO;
+        }
         self.last_start = now;
         self.unanswered += 1;
         self.era
@@ -113,7 +119,10 @@ impl Pace {
                 self.gap = GAP_MAX;
                 self.begin_era();
                 self.refused_era = self.era;
-                self.refusals = self.refusals.saturating_add(1);
+                // Limits are per minute: what was refused before a lunch break is not the same trouble.
+                let is_old = now.since(self.refused_at) > CLOSED_MAX;
+                self.refusals = if is_old { 1 } else { self.refusals.saturating_add(1) };
+                self.refused_at = now;
                 News::Refused { in_a_row: self.refusals }
             }
             Reception::Overloaded if is_news => {
@@ -192,6 +201,18 @@ mod tests {
     }
 
     #[test]
+    fn a_minute_in_which_nobody_comes_ends_the_spacing_and_a_closed_minute_does_not() {
+        let mut pace = Pace::default();
+        let era = pace.start(at(0));
+        refuse(&mut pace, era, 60_000);
+        let mut later = pace.clone();
+        pace.start(at(60_001));
+        assert!(pace.check(at(60_001)).is_err());
+        later.start(at(120_001));
+        assert_eq!(later.check(at(120_001)), Ok(()));
+    }
+
+    #[test]
     fn a_long_answer_holds_nobody_up_for_longer_than_a_refusal_takes() {
         let mut pace = Pace::default();
         let era = pace.start(at(0));
@@ -228,6 +249,18 @@ mod tests {
         assert_eq!(pace.received(probe, Reception::Admitted, at(2)), News::Admitted);
         let probe = pace.start(at(3));
         assert_eq!(refused(&mut pace, probe), News::Refused { in_a_row: 1 });
+    }
+
+    #[test]
+    fn refusals_are_forgotten_after_a_quiet_minute() {
+        let mut pace = Pace::default();
+        let mut refused_at = |seconds: u64| {
+            let era = pace.start(at(seconds * 1_000));
+            pace.received(era, Reception::RateLimited { until: at(0) }, at(seconds * 1_000))
+        };
+        assert_eq!(refused_at(5), News::Refused { in_a_row: 1 });
+        assert_eq!(refused_at(65), News::Refused { in_a_row: 2 });
+        assert_eq!(refused_at(126), News::Refused { in_a_row: 1 });
     }
 
     #[test]

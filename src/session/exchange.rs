@@ -151,7 +151,10 @@ impl Exchange {
     fn is_bound_by_hold(&self) -> bool {
         match &self.stage {
             Stage::Connecting | Stage::Held(_) => true,
-            Stage::Head { .. } => self.job.is_stream || !self.is_sent(),
+            Stage::Head { .. } => {
+                let is_generated_whole = self.job.forward.is_generation && !self.job.is_stream;
+                !is_generated_whole || !self.is_sent()
+            }
             Stage::Body(_) => false,
         }
     }

@@ -132,17 +132,10 @@ impl Job {
     pub(super) fn new(upload: Upload, ctx: &mut Context, now: Mono) -> Self {
         let Upload { head, forward, body, arrived, .. } = upload;
         let mut inspection = Inspection::default();
-        let mut lane = None;
         if forward.is_generation {
             inspection = Inspection::of(&head.fields, &body);
-            let credential = ctx.credential_hash(credential(&head.fields));
-            lane = Some(ctx.admission.find_or_add_lane(
-                credential,
-                inspection.model.as_deref().unwrap_or(""),
-                now,
-            ));
         }
-        Self {
+        let mut job = Self {
             asked: asked(&inspection, body.len(), ctx.config.chars_per_token),
             hold_until: hold_until(&head, arrived, now, &ctx.config),
             wait_left: ctx.config.max_wait,
@@ -152,7 +145,7 @@ impl Job {
             model: inspection.model,
             agent_session: inspection.agent_session,
             is_stream: inspection.stream,
-            lane,
+            lane: None,
             arrived,
             queued_at: now,
             in_queue_since: now,
@@ -163,6 +156,18 @@ impl Job {
             ticket: None,
             last_answer: None,
             last_failure: None,
+        };
+        job.find_lane(ctx, now);
+        job
+    }
+
+    /// Finds its lane, if it costs tokens. To be done whenever it is to wait: a lane that nobody waits in
+    /// may be dropped, as during a pause.
+    pub(super) fn find_lane(&mut self, ctx: &mut Context, now: Mono) {
+        if self.forward.is_generation {
+            let credential = ctx.credential_hash(credential(&self.head.fields));
+            let model = self.model.as_deref().unwrap_or("");
+            self.lane = Some(ctx.admission.find_or_add_lane(credential, model, now));
         }
     }
 

@@ -10,7 +10,7 @@ use log::Level;
 
 use super::{Phase, Session, ending, job::Job};
 use crate::{
-    admission::Waiter,
+    admission::{Ticket, Waiter},
     budget::{Refusal, WaitsFor},
     context::Context,
     failure::{Failure, FailureClass, Reach},
@@ -179,6 +179,8 @@ impl Session {
         };
         ctx.stats.paused -= 1;
         let ticket = job.ticket.expect("a request that was tried was queued before");
+        job.find_lane(ctx, now.mono);
+        let ticket = Ticket { lane: job.lane, ..ticket };
         let waiter = Waiter { client: self.id, asked: job.asked, since: job.queued_at };
         ctx.admission.enqueue_again(ticket, waiter);
         // It stops where nobody waits and nothing is in flight, as it is during a pause.

@@ -285,3 +285,15 @@ fn who_comes_back_has_its_old_place() {
     world.fail("d");
     world.assert_settled();
 }
+
+#[test]
+fn an_answer_that_nobody_generates_has_to_begin_in_time() {
+    let mut world = bound_by_hold(&[]);
+    let models = "GET /v1/models HTTP/1.1\r\nHost: a\r\nx-name: models\r\n\r\n";
+    let client = world.client_with(models.as_bytes());
+    world.advance_to(at(240.0) - MICRO);
+    assert_eq!(world.text_of(client), "");
+    world.advance(MICRO);
+    assert_eq!(world.json_of(client)["error"]["code"], "head_timeout");
+    world.assert_settled();
+}

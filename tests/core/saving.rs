@@ -83,3 +83,14 @@ fn the_end_is_one_more_attempt() {
     world.shutdown();
     assert_eq!(world.saved_tokens(), 7);
 }
+
+#[test]
+fn a_count_that_is_lost_at_the_end_is_told_whatever_was_told_before() {
+    let mut world = world();
+    world.save_error = Some("No space left on device");
+    spend(&mut world, "a", 7);
+    world.advance(SECOND * 5);
+    world.shutdown();
+    let last = world.log.last().expect("a line");
+    assert!(last.starts_with("ERROR ") && last.contains(CANNOT) && last.ends_with("is lost"), "{last}");
+}
