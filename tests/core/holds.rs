@@ -202,6 +202,8 @@ fn an_answer_that_could_not_be_kept_is_told_of() {
     let error = world.json_of(client)["error"].clone();
     assert_eq!((&error["code"], &error["upstream"]), (&"cut_in_stream".into(), &"acknowledged".into()));
     assert!(error["message"].as_str().is_some_and(|text| text.contains("it answered 503")), "{error}");
+    let counted = [("acknowledged cut_in_stream", 1), ("never_reached dns", 1)];
+    assert_eq!(world.failures(), counted.map(|(name, count)| (name.to_owned(), count)));
     world.fail("blocker");
     world.assert_settled();
 }

@@ -1,6 +1,10 @@
 //! What the core says of itself: budgets, counters and the log.
 
-use fireworks_proxy::{budget::Balance, stats::Stats};
+use fireworks_proxy::{
+    budget::Balance,
+    failure::{FailureClass, Reach},
+    stats::Stats,
+};
 
 use super::World;
 
@@ -55,6 +59,13 @@ impl World {
         let is_end = |line: &&String| line.contains(" request | ") || line.contains("refused a request with");
         let lines = self.log.iter().filter(is_end).count() as u64;
         assert_eq!(lines, total, "{:#?}", self.request_lines());
+        let upstream = FailureClass::ALL.map(|class| (class.reach(), class.name()));
+        let stopped =
+            [Reach::NeverReached, Reach::MayHaveReached, Reach::Acknowledged].map(|reach| (reach, "stopped"));
+        let stats = self.stats();
+        let causes: u64 =
+            upstream.iter().chain(&stopped).map(|(reach, class)| stats.failures(*reach, class)).sum();
+        assert!(stats.failed <= causes, "{} requests failed of {causes} failures", stats.failed);
     }
 
     /// Checks that nobody waits, nothing is in flight, and no reservation is left behind.
