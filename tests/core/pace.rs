@@ -186,6 +186,22 @@ fn a_probe_that_is_refused_closes_the_lane_until_it_comes_back() {
 }
 
 #[test]
+fn a_request_that_does_not_come_back_holds_up_nobody_for_its_many_tries() {
+    let mut world = world(&[("MAX_RETRIES", "4")]);
+    send(&mut world, ["a".to_owned()]);
+    for tries in 1..=5 {
+        world.refuse("a", 429, "");
+        world.advance(if tries < 5 { SECOND * 9 } else { Duration::ZERO });
+    }
+    assert_eq!(world.starts_of("a").len(), 5, "it has no try left, and would have waited for 16 s");
+    send(&mut world, ["b".to_owned()]);
+    world.advance(SECOND - MICRO);
+    assert_eq!(world.starts_of("b").len(), 0);
+    world.advance(SECOND);
+    assert_eq!(world.starts_of("b").len(), 1);
+}
+
+#[test]
 fn a_burst_that_is_refused_slows_its_lane_once_and_for_no_longer_than_the_first_of_it() {
     let mut world = world(&[]);
     send(&mut world, named("r", 3));

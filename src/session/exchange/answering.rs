@@ -63,12 +63,15 @@ impl Exchange {
         if verdict == Verdict::Final {
             ctx.admission.received(&mut self.reservation, Reception::Admitted, now.mono);
         } else {
-            let asked_wait = retry::asked_wait(&response.fields, now.wall);
-            let pause = retry::wait(self.job.retries, asked_wait, ctx.jitter());
+            let (asked_wait, jitter) = (retry::asked_wait(&response.fields, now.wall), ctx.jitter());
+            let pause = retry::wait(self.job.retries, asked_wait, jitter);
             let back_at = now.mono + pause;
-            ctx.admission.received(&mut self.reservation, reception_of(verdict, back_at), now.mono);
             let is_repeatable = self.job.is_repeatable(verdict.was_refused());
-            if is_repeatable && self.job.may_come_back(back_at, ctx) {
+            let comes_back = is_repeatable && self.job.may_come_back(back_at, ctx);
+            // Others wait for the one that comes back. If it does not, its own many tries are none of theirs.
+            let until = if comes_back { back_at } else { now.mono + retry::wait(0, asked_wait, jitter) };
+            ctx.admission.received(&mut self.reservation, reception_of(verdict, until), now.mono);
+            if comes_back {
                 let read_until = back_at.max(now.mono + HELD_ANSWER_TIMEOUT);
                 self.stage = Stage::Held(Box::new(HeldAnswer::new(response, back_at, read_until)));
                 return self.receive(rest, outbox, ctx, now);
@@ -150,10 +153,10 @@ impl Exchange {
 }
 
 /// What a verdict means for everybody in the lane.
-fn reception_of(verdict: Verdict, back_at: Mono) -> Reception {
+fn reception_of(verdict: Verdict, until: Mono) -> Reception {
     match verdict {
         Verdict::Final => Reception::Admitted,
-        Verdict::RateLimited => Reception::RateLimited { until: back_at },
+        Verdict::RateLimited => Reception::RateLimited { until },
         Verdict::Overloaded => Reception::Overloaded,
         Verdict::Broken => Reception::Unknown,
     }
