@@ -112,6 +112,32 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_dates_of_http_are_read_in_all_three_forms_and_nothing_else_is() {
+        let moment = Wall::from_unix_millis(784_111_777_000);
+        for text in
+            ["Sun, 06 Nov 1994 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "Sun, 06-Nov-1994 08:49:37 GMT"]
+        {
+            assert_eq!(parse_http_date(text), Some(moment), "{text}");
+        }
+        let leap = parse_http_date("Sat, 31 Dec 2016 23:59:60 GMT");
+        assert_eq!(leap, parse_http_date("Saturday, 31-Dec-16 23:59:59 GMT"));
+        for text in [
+            "",
+            "soon",
+            "Sun, 06 Nov 1994 08:49:37 PST",
+            "Sun, 06 Nov 1994 08:49 GMT",
+            "Sun, 06 Nov 1994 25:00:00 GMT",
+            "Thu, 31 Feb 1994 08:49:37 GMT",
+            "Sun, 06 nov 1994 08:49:37 GMT",
+            "Sun, 06 anF 1994 08:49:37 GMT",
+            "Sun, 06 Nov 99999999 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 GMT GMT",
+        ] {
+            assert_eq!(parse_http_date(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_day_ends_at_local_midnight_also_across_clock_changes() {
         for (name, now, end, local) in [
             (
