@@ -28,6 +28,12 @@ impl Reach {
     }
 }
 
+/// The class of a request whose client left before its answer was whole.
+pub const CLIENT_GONE: &str = "client_gone";
+
+/// The class of a request whose answer is cut because the proxy stops.
+pub const STOPPED: &str = "stopped";
+
 /// A failure of one exchange with the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {

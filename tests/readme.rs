@@ -120,6 +120,10 @@ fn collect_fields(value: &Value, path: &str, fields: &mut BTreeSet<String>) {
 fn every_class_of_failure_is_a_documented_code_in_the_sample_too() {
     let proxy = ProxyUnderTest::start(&FakeFireworks::start_default(), &[]);
     let usage = proxy.usage();
+    for rejection in rejections() {
+        let count = &usage["failures"][rejection.reach().name()][rejection.code()];
+        assert_eq!(count, 0, "{} is not shown", rejection.code());
+    }
     let sides = usage["failures"].as_object().expect("sides").values();
     let classes = sides.flat_map(|side| side.as_object().expect("classes").keys());
     let codes: BTreeSet<&str> = rows(section("Errors")).filter_map(|row| row.get(1).copied()).collect();

@@ -254,16 +254,22 @@ mod tests {
         assert_eq!(asked.at(61), Some(vec![OLD]), "it is not listed any more");
     }
 
-    #[test]
-    fn a_look_up_that_hangs_holds_up_no_request() {
-        let works = Answering::start(204);
+    /// A proxy that knows these addresses of its upstream, and hears of others by the script.
+    fn scripted_proxy(known: Vec<SocketAddr>) -> (Running, Sender<Answer>) {
         let (script, look_up) = scripted();
         let proxy = Running::start("http://localhost:1", |server| {
             let upstream = Upstream::parse("http://localhost:1").expect("a base URL");
             let waker = Arc::clone(&server.waker);
             server.resolver = Resolver::with(&upstream, waker, look_up).expect("a thread");
-            server.resolver.known = vec![works.address];
+            server.resolver.known = known;
         });
+        (proxy, script)
+    }
+
+    #[test]
+    fn a_look_up_that_hangs_holds_up_no_request() {
+        let works = Answering::start(204);
+        let (proxy, script) = scripted_proxy(vec![works.address]);
         proxy.expect(204);
         proxy.expect(204);
         assert!(proxy.stop().resolver.is_asking, "the look-up has not ended yet");
@@ -273,12 +279,7 @@ mod tests {
     #[test]
     fn a_request_that_waits_for_the_first_look_up_goes_on_with_its_answer() {
         let works = Answering::start(204);
-        let (script, look_up) = scripted();
-        let proxy = Running::start("http://localhost:1", |server| {
-            let upstream = Upstream::parse("http://localhost:1").expect("a base URL");
-            let waker = Arc::clone(&server.waker);
-            server.resolver = Resolver::with(&upstream, waker, look_up).expect("a thread");
-        });
+        let (proxy, script) = scripted_proxy(Vec::new());
         thread::scope(|scope| {
             let waiting = scope.spawn(|| proxy.expect(204));
             script.send(Ok(vec![works.address])).expect("the look-up waits");

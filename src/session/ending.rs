@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     context::Context,
-    failure::{Failure, Reach},
+    failure::{CLIENT_GONE, Failure, Reach, STOPPED},
     http::{head::RequestHead, write::Answer},
     rejection::Rejection,
     relay::Relay,
@@ -18,12 +18,6 @@ use crate::{
     status::{self, AccessRecord},
     time::Now,
 };
-
-/// What is logged and counted of a request whose client left before its answer was whole.
-const CLIENT_GONE: &str = "client_gone";
-
-/// What is logged and counted of a request whose answer is cut because the proxy stops.
-const STOPPED: &str = "stopped";
 
 impl Session {
     /// Ends the exchange: settles, counts, logs, and decides what the client gets.
@@ -71,11 +65,7 @@ impl Session {
                 return self.response_is_whole(keeps_alive, &record, ctx, now);
             }
             Ending::Held => unreachable!("an answer that is held is not passed on"),
-            Ending::ClientLeft => {
-                ctx.stats.client_gone += 1;
-                ctx.stats.count_failure(reach, CLIENT_GONE);
-                CLIENT_GONE
-            }
+            Ending::ClientLeft => return note_client_gone(record, reach, ctx),
             Ending::Stopped => {
                 ctx.stats.failed += 1;
                 ctx.stats.count_failure(reach, STOPPED);
@@ -88,9 +78,8 @@ impl Session {
                 failure.class.name()
             }
         };
-        let level = if outcome == CLIENT_GONE { Level::Info } else { Level::Warn };
         let record = AccessRecord { outcome: Some((outcome, reach)), ..record };
-        ctx.log(level, status::access_line(&record));
+        ctx.log(Level::Warn, status::access_line(&record));
     }
 
     /// A response was passed on whole. One that was worth another try and got none is worth a warning.
@@ -212,9 +201,14 @@ pub(super) fn daily_limit(ctx: &Context) -> Rejection {
 /// The client of a request that is not at the upstream has left.
 pub(super) fn client_gone(job: &mut Job, ctx: &mut Context, now: Now) {
     job.end_wait(now.mono);
+    note_client_gone(record_of(job, now), job.reach, ctx);
+}
+
+/// Counts and logs a request whose client has left.
+fn note_client_gone(record: AccessRecord<'_>, reach: Reach, ctx: &mut Context) {
     ctx.stats.client_gone += 1;
-    ctx.stats.count_failure(job.reach, CLIENT_GONE);
-    let record = AccessRecord { outcome: Some((CLIENT_GONE, job.reach)), ..record_of(job, now) };
+    ctx.stats.count_failure(reach, CLIENT_GONE);
+    let record = AccessRecord { outcome: Some((CLIENT_GONE, reach)), ..record };
     ctx.log(Level::Info, status::access_line(&record));
 }
 

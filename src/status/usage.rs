@@ -6,7 +6,7 @@ use super::{moment, seconds};
 use crate::{
     budget::{Balance, Lane, LaneId},
     context::Context,
-    failure::{FailureClass, Reach},
+    failure::{CLIENT_GONE, FailureClass, Reach, STOPPED},
     http::write::Answer,
     stats::Stats,
     time::{Mono, Now},
@@ -19,12 +19,12 @@ const OWN_CLASSES: [(Reach, &str); 11] = [
     (Reach::NeverReached, "queue_timeout"),
     (Reach::NeverReached, "daily_limit"),
     (Reach::NeverReached, "draining"),
-    (Reach::NeverReached, "client_gone"),
-    (Reach::MayHaveReached, "client_gone"),
-    (Reach::Acknowledged, "client_gone"),
-    (Reach::NeverReached, "stopped"),
-    (Reach::MayHaveReached, "stopped"),
-    (Reach::Acknowledged, "stopped"),
+    (Reach::NeverReached, CLIENT_GONE),
+    (Reach::MayHaveReached, CLIENT_GONE),
+    (Reach::Acknowledged, CLIENT_GONE),
+    (Reach::NeverReached, STOPPED),
+    (Reach::MayHaveReached, STOPPED),
+    (Reach::Acknowledged, STOPPED),
 ];
 
 /// The page.
