@@ -83,7 +83,7 @@ impl Answers {
     fn fill(&self, address: SocketAddr) {
         let body = r#"{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hi"}]}"#;
         let request = format!(
-            "POST {CHAT} HTTP/1.1\r\nHost: a\r\nx-fake-prompt-tokens: {PROMPT_TOKENS}\r\n\
+            "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nx-fake-prompt-tokens: {PROMPT_TOKENS}\r\n\
              x-fake-generated: {GENERATED_TOKENS}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -305,10 +305,10 @@ fn send_secrets(proxy: &Binary) {
     proxy.post(CHAT, &secret, not_json);
     proxy.post("/v1/messages?key=querySECRET", &[("Content-Encoding", "promptSECRET")], not_json);
     for raw in [
-        "GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization lineSECRET\r\n\r\n",
+        "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization lineSECRET\r\n\r\n",
         "lineSECRET\r\n\r\n",
-        "POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Length: lineSECRET\r\n\r\n",
-        "POST /v1/messages HTTP/1.1\r\nHost: a\r\nX-Api-Key: lineSECRET\r\nExpect: lineSECRET\r\n\r\n",
+        "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: lineSECRET\r\n\r\n",
+        "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: lineSECRET\r\nExpect: lineSECRET\r\n\r\n",
     ] {
         let mut client = client::Client::connect(proxy.address());
         client.send(raw.as_bytes()).expect("sent");

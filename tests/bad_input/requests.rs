@@ -30,62 +30,62 @@ const MALFORMED_HEADS: [(u16, &str); 46] = [
     // The request line.
     (400, "GET\r\n\r\n"),
     (400, "GET /v1/models\r\n\r\n"),
-    (400, " GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
-    (400, "GET  /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"),
-    (505, "GET /v1/ models HTTP/1.1\r\nHost: a\r\n\r\n"),
-    (400, "G@T /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1 \r\nHost: a\r\n\r\n"),
-    (505, "GET /v1/models HTTP/1.2\r\nHost: a\r\n\r\n"),
-    (505, "GET /v1/models HTTP/2.0\r\nHost: a\r\n\r\n"),
+    (400, " GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    (400, "GET  /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    (505, "GET /v1/ models HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    (400, "G@T /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1 \r\nHost: localhost\r\n\r\n"),
+    (505, "GET /v1/models HTTP/1.2\r\nHost: localhost\r\n\r\n"),
+    (505, "GET /v1/models HTTP/2.0\r\nHost: localhost\r\n\r\n"),
     (505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    (505, "GET /v1/models FTP/1.1\r\nHost: a\r\n\r\n"),
+    (505, "GET /v1/models FTP/1.1\r\nHost: localhost\r\n\r\n"),
     (400, "\x16\x03\x01\x02\x00\x01\x00\x01\u{7c}\x03\x03\r\n\r\n"),
-    (400, "GET /v1/models#x HTTP/1.1\r\nHost: a\r\n\r\n"),
-    (400, "GET /v1/\u{7f} HTTP/1.1\r\nHost: a\r\n\r\n"),
-    (400, "GET /v1/caf\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (400, "GET /v1/models#x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    (400, "GET /v1/\u{7f} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    (400, "GET /v1/caf\u{e9} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     // Forms for other kinds of proxies.
     (400, "GET http://localhost/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     (400, "CONNECT api.fireworks.ai:443 HTTP/1.1\r\nHost: api.fireworks.ai:443\r\n\r\n"),
-    (400, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
-    (400, "GET v1/models HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (400, "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    (400, "GET v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     // Host.
     (400, "GET /v1/models HTTP/1.1\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"),
     (400, "GET /v1/models HTTP/1.1\r\nHost: a, b\r\n\r\n"),
     (400, "GET /v1/models HTTP/1.1\r\nHost: user@a\r\n\r\n"),
     // Fields.
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\r\nX A: 1\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\r\nX-A : 1\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\r\n: 1\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n folded\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\n Host: a\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\r\nX-A: \x01\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\r\nX-A: a\0b\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX A: 1\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-A : 1\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n: 1\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-A: 1\r\n folded\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\n Host: localhost\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-A: \x01\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-A: a\0b\r\n\r\n"),
     // Line ends.
     (400, "GET /v1/models HTTP/1.1\nHost: a\n\n"),
     (400, "GET /v1/models HTTP/1.1\r\nHost: a\nX-A: 1\r\n\r\n"),
-    (400, "GET /v1/models HTTP/1.1\r\nHost: a\rX-A: 1\r\n\r\n"),
-    (400, "\nGET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"),
+    (400, "GET /v1/models HTTP/1.1\r\nHost: localhost\rX-A: 1\r\n\r\n"),
+    (400, "\nGET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     // Framing, the ways in which requests are smuggled.
     (
         400,
-        "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
     (
         400,
-        "POST /v1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+        "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
     ),
-    (400, "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
-    (400, "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
-    (400, "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello"),
-    (400, "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello"),
-    (400, "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello"),
-    (400, "POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\nhello"),
-    (400, "POST /v1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    (400, "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
+    (400, "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
+    (400, "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5, 5\r\n\r\nhello"),
+    (400, "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: +5\r\n\r\nhello"),
+    (400, "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0x5\r\n\r\nhello"),
+    (400, "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\nhello"),
+    (400, "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     (
         400,
-        "POST /v1/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
     (400, "POST /v1/x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
 ];
@@ -105,7 +105,8 @@ fn malformed_heads_are_refused_and_nothing_is_sent_upstream() {
 #[test]
 fn an_unknown_expectation_is_refused() {
     let (fake, proxy) = pair(&[]);
-    let request = "POST /v1/messages HTTP/1.1\r\nHost: a\r\nExpect: a-miracle\r\nContent-Length: 2\r\n\r\n{}";
+    let request =
+        "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nExpect: a-miracle\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(refusal(send(&proxy, request.as_bytes()), "/", request).status(), 417);
     assert_eq!(fake.statistics().connections, 0);
 }
@@ -133,7 +134,8 @@ fn malformed_chunks_are_refused_in_the_paths_dialect() {
     let long_trailer = format!("5\r\nhello\r\n0\r\nX: {}\r\n\r\n", "x".repeat(9_000));
     for path in [CHAT, MESSAGES] {
         for body in bodies.into_iter().chain([long_extension.as_str(), &long_trailer]) {
-            let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let head =
+                format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
             // In one piece with the head, and after it.
             let at_once = send(&proxy, format!("{head}{body}").as_bytes());
             assert_eq!(refusal(at_once, path, body).status(), 400, "{body:?}");
@@ -148,11 +150,11 @@ fn malformed_chunks_are_refused_in_the_paths_dialect() {
 #[test]
 fn a_smuggled_second_request_is_not_answered() {
     let (fake, proxy) = pair(&[]);
-    let smuggled = "GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n";
+    let smuggled = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
     for framing in ["Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: xchunked\r\n"]
     {
         let request =
-            format!("POST {CHAT} HTTP/1.1\r\nHost: a\r\n{framing}\r\n0\r\n\r\n{smuggled}{smuggled}");
+            format!("POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n0\r\n\r\n{smuggled}{smuggled}");
         assert_eq!(refusal(send(&proxy, request.as_bytes()), "/", framing).status(), 400);
     }
     assert_eq!(fake.statistics().connections, 0);
@@ -161,8 +163,10 @@ fn a_smuggled_second_request_is_not_answered() {
 #[test]
 fn a_malformed_request_behind_a_good_one_is_refused_after_its_answer() {
     let (fake, proxy) = pair(&[]);
-    let mut client =
-        send(&proxy, b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\nGET nonsense HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut client = send(
+        &proxy,
+        b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\nGET nonsense HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
     assert_eq!(client.read_response().status(), 200);
     assert_eq!(refusal(client, "/", "the second").status(), 400);
     assert_eq!(fake.requests().len(), 1);
@@ -171,11 +175,11 @@ fn a_malformed_request_behind_a_good_one_is_refused_after_its_answer() {
 #[test]
 fn heads_and_targets_that_are_too_large_are_refused() {
     let (fake, proxy) = pair(&[]);
-    let start = "GET /v1/models HTTP/1.1\r\nHost: a\r\n";
+    let start = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n";
     let many_fields = format!("{start}{}\r\n", "X-A: 1\r\n".repeat(200));
     let long_field = format!("{start}X-A: {}\r\n\r\n", "x".repeat(70_000));
     let endless = format!("{start}X-A: {}", "x".repeat(70_000));
-    let long_target = format!("GET /v1/{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(20_000));
+    let long_target = format!("GET /v1/{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(20_000));
     for (status, request) in [(431, many_fields), (431, long_field), (431, endless), (414, long_target)] {
         let what = &request[..60];
         assert_eq!(refusal(send(&proxy, request.as_bytes()), "/", what).status(), status, "{what}");
@@ -190,7 +194,7 @@ fn bodies_that_are_too_large_are_refused_in_the_paths_dialect() {
     let (fake, proxy) = pair(&[("MAX_BODY_MIB", "1")]);
     let mib = 1 << 20;
     for path in [CHAT, MESSAGES] {
-        let head = format!("POST {path} HTTP/1.1\r\nHost: a\r\n");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n");
         let declared = format!("{head}Content-Length: {}\r\n\r\n", mib + 1);
         let expecting = format!("{head}Content-Length: {}\r\nExpect: 100-continue\r\n\r\n", mib + 1);
         let chunk = format!("{:x}\r\n{}\r\n", mib, "x".repeat(mib));

@@ -55,7 +55,7 @@ fn whole_answers() -> Vec<(String, End)> {
 /// The requests by which an answer can differ: the method, and whether the client is of old.
 fn requests() -> [String; 3] {
     let post = String::from_utf8(chat("a", "", STREAM)).expect("UTF-8");
-    let head = "HEAD /v1/models HTTP/1.1\r\nHost: a\r\nx-name: a\r\n\r\n".to_owned();
+    let head = "HEAD /v1/models HTTP/1.1\r\nHost: localhost\r\nx-name: a\r\n\r\n".to_owned();
     [post.clone(), head, post.replace("HTTP/1.1", "HTTP/1.0")]
 }
 

@@ -175,7 +175,7 @@ impl Everybody {
         let without_head = world.client_with(&chat("without head", &key("b"), BODY));
         let queued = world.client_with(&chat("queued", &key("b"), BODY));
         let in_body =
-            world.client_with(b"POST /v1/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{");
+            world.client_with(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
         let in_head = world.client_with(b"POST /v1/mess");
         let idle = world.client();
         world.connects = false;

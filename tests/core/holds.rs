@@ -291,7 +291,7 @@ fn who_comes_back_has_its_old_place() {
 #[test]
 fn an_answer_that_nobody_generates_has_to_begin_in_time() {
     let mut world = bound_by_hold(&[]);
-    let models = "GET /v1/models HTTP/1.1\r\nHost: a\r\nx-name: models\r\n\r\n";
+    let models = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-name: models\r\n\r\n";
     let client = world.client_with(models.as_bytes());
     world.advance_to(at(240.0) - MICRO);
     assert_eq!(world.text_of(client), "");

@@ -225,7 +225,7 @@ fn other_lanes_and_requests_without_one_are_not_slowed() {
     };
     world.client_with(&key("a", "k", "m"));
     world.refuse("a", 429, "retry-after: 100\r\n");
-    let models = "GET /v1/models HTTP/1.1\r\nHost: a\r\nx-name: models\r\n\r\n";
+    let models = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-name: models\r\n\r\n";
     world.client_with(&key("same", "k", "m"));
     world.client_with(&key("model", "k", "n"));
     world.client_with(&key("model too", "k", "n"));

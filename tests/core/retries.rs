@@ -71,7 +71,7 @@ fn world(settings: &[(&str, &str)]) -> World {
 
 /// A request that is none of generation.
 fn plain(method: &str, path: &str) -> Vec<u8> {
-    format!("{method} {path} HTTP/1.1\r\nHost: a\r\nx-name: plain\r\nContent-Length: 2\r\n\r\n{{}}")
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nx-name: plain\r\nContent-Length: 2\r\n\r\n{{}}")
         .into_bytes()
 }
 

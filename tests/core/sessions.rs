@@ -91,7 +91,7 @@ fn a_socket_that_dies_under_an_answer_is_closed_at_once() {
     let mut proxy = Proxy::new(Config::defaults(), 7, now);
     let client = proxy.next_conn_id();
     proxy.handle_input(client, Input::Accepted, now);
-    proxy.handle_input(client, Input::Received(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"), now);
+    proxy.handle_input(client, Input::Received(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"), now);
     assert!(!proxy.pending_write(client).is_empty());
     while proxy.poll_output().is_some() {}
     let broken = Failure::new(FailureClass::CutInStream, "reset");

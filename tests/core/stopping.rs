@@ -179,12 +179,12 @@ fn health_says_that_it_stops_and_connections_end_behind_their_answers() {
     let [reused, old] = [world.client(), world.client()];
     assert_eq!(world.page("/health")["status"], "ok");
     world.shutdown();
-    let health = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     world.deliver(asks, health.as_bytes());
     assert_eq!((world.status_of(asks), &world.json_of(asks)["status"]), (Some(503), &"draining".into()));
     assert_eq!(world.json_of(asks)["in_flight"], 1);
     world.deliver(reused, &chat("new", "", BODY));
-    world.deliver(old, b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n");
+    world.deliver(old, b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n");
     for client in [reused, old] {
         assert!(is_told_of_the_stop(&world, client));
         assert_eq!(world.field_of(client, "connection").as_deref(), Some("close"));

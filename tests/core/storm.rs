@@ -69,7 +69,7 @@ impl Storm {
         let client = self.world.client();
         self.clients.push(client);
         if self.dice.chance(10) {
-            let head = format!("GET /v1/models HTTP/1.1\r\nHost: a\r\nx-name: {name}\r\n\r\n");
+            let head = format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nx-name: {name}\r\n\r\n");
             return self.world.deliver(client, head.as_bytes());
         }
         let key = self.dice.pick(&["a", "b"]).copied().unwrap_or_default();

@@ -54,7 +54,7 @@ fn assert_too_slow(path: &str, client: &mut Client, response: &Response) {
 fn a_head_that_stalls_or_trickles_is_refused() {
     let (fake, proxy) = pair(&[("CLIENT_HEAD_TIMEOUT", SHORT)]);
     let mut client = proxy.connect();
-    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n").expect("the proxy takes it");
+    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n").expect("the proxy takes it");
     let response = client.read_response();
     assert_too_slow(CHAT, &mut client, &response);
 
@@ -133,7 +133,7 @@ fn a_client_that_takes_nothing_of_an_answer_is_let_go_and_its_upstream_with_it()
 fn a_client_that_takes_nothing_of_an_answer_that_is_there_is_let_go() {
     let (_fake, proxy) = pair(&[("CLIENT_BODY_TIMEOUT", SHORT)]);
     let mut client = proxy.connect();
-    let request = b"GET /usage HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    let request = b"GET /usage HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
     // It asks and does not read: at some time its answers fill every buffer, and it is waited for in vain.
     let error = (0..10_000).find_map(|_| client.send(&request).err());
     let kind = error.expect("nobody takes a million requests from such a client").kind();

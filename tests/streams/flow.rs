@@ -136,12 +136,15 @@ fn a_pipelined_request_waits_its_turn() {
     let (fake, proxy) = pair(&[]);
     let request = |path: &str, fields: &str, model: &str| {
         let body = body_of(model, true);
-        format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len())
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{fields}\r\n{body}",
+            body.len()
+        )
     };
     let mut client = proxy.connect();
     let both = request(CHAT, "x-fake-gate: middle\r\n", "first")
         + &request(MESSAGES, "x-fake-gate: head\r\n", "second")
-        + "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+        + "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     client.expect_answer_to("POST");
     client.send(both.as_bytes()).expect("the proxy takes all three");
 

@@ -171,9 +171,10 @@ fn a_client_that_ends_its_side_after_the_final_event_has_ended_normally() {
 #[test]
 fn a_client_that_leaves_within_its_request_costs_nothing() {
     let (fake, proxy) = pair(&[]);
-    for part in
-        ["POST /v1/chat", "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{\"mo"]
-    {
+    for part in [
+        "POST /v1/chat",
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"mo",
+    ] {
         let mut client = proxy.connect();
         client.send(part.as_bytes()).expect("the proxy takes it");
         client.shutdown_write();

@@ -226,7 +226,7 @@ impl World {
     /// One of the core's own pages.
     #[track_caller]
     pub fn page(&mut self, path: &str) -> Value {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let client = self.client_with(head.as_bytes());
         let page = self.json_of(client);
         self.input(client, Input::Eof);
