@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     event::{ConnId, Output, Timer},
     ledger::{Ledger, Notice, Restored},
+    memory::Memory,
     outage::Outage,
     queue::wheel::{TimerKey, Wheel},
     retry::Jitter,
@@ -42,6 +43,8 @@ pub struct Context {
     pub ledger: Ledger,
     /// Counters.
     pub stats: Stats,
+    /// The bytes that are held for all connections.
+    pub memory: Memory,
     /// The client that each upstream connection serves.
     upstream_owners: BTreeMap<ConnId, ConnId>,
     outputs: VecDeque<Output>,
@@ -51,6 +54,7 @@ pub struct Context {
     /// When the shell was last asked to save, whether it could or not.
     save_asked_at: Option<Mono>,
     save_outage: Outage,
+    memory_outage: Outage,
     is_stats_line_set: bool,
     is_draining: bool,
     next_conn: u64,
@@ -66,6 +70,7 @@ impl Context {
             admission: Admission::new(&config),
             ledger: Ledger::new(&config, now.wall),
             stats: Stats::default(),
+            memory: Memory::new(config.buffered_bytes_max, config.body_bytes_max),
             upstream_owners: BTreeMap::new(),
             outputs: VecDeque::new(),
             wheel: Wheel::default(),
@@ -73,6 +78,7 @@ impl Context {
             is_save_set: false,
             save_asked_at: None,
             save_outage: Outage::default(),
+            memory_outage: Outage::default(),
             is_stats_line_set: false,
             is_draining: false,
             next_conn: 0,
@@ -150,6 +156,23 @@ impl Context {
     pub fn begin_draining(&mut self, now: Mono) {
         self.is_draining = true;
         self.wheel.insert(now + self.config.drain, Timer::DrainEnd);
+    }
+
+    /// Tells that memory has become tight, or is not any more.
+    pub fn note_memory(&mut self, now: Mono) {
+        let mebibytes = |bytes: usize| bytes / (1024 * 1024);
+        if self.memory.is_tight() {
+            if self.memory_outage.failed(now) {
+                let line = format!(
+                    "{} MiB are held of FIREWORKS_PROXY_MAX_BUFFERED_MIB={}: requests are read one at a time",
+                    mebibytes(self.memory.held_bytes()),
+                    mebibytes(self.config.buffered_bytes_max),
+                );
+                self.log(Level::Warn, line);
+            }
+        } else if self.memory_outage.works() {
+            self.log(Level::Info, "requests are read at full speed again".to_owned());
+        }
     }
 
     // Timers.

@@ -69,6 +69,7 @@ pub mod status;
 
 pub mod context;
 pub mod event;
+pub mod memory;
 pub mod outage;
 
 pub mod calendar;

@@ -39,6 +39,11 @@ impl Outbox {
         self.bytes.len() - self.sent
     }
 
+    /// How much memory it takes, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether everything was sent.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

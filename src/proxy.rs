@@ -15,6 +15,7 @@ use crate::{
     context::Context,
     event::{ConnId, Input, Output, Timer},
     ledger::Restored,
+    memory::GoesOn,
     session::Session,
     status,
     time::{Mono, Now},
@@ -78,7 +79,7 @@ impl Proxy {
         } else {
             session.handle_upstream(input, &mut self.ctx, now);
         }
-        self.forget_if_closed(client);
+        self.count_memory(client, now);
         self.admit(now);
         self.stop_if_drained(now);
     }
@@ -90,7 +91,7 @@ impl Proxy {
                 Timer::Session(client) => {
                     if let Some(session) = self.sessions.get_mut(&client) {
                         session.handle_timeout(&mut self.ctx, now);
-                        self.forget_if_closed(client);
+                        self.count_memory(client, now);
                         // Who is first in a lane may have changed, and has to be told what it waits for
                         // before its own time is up.
                         self.admit(now);
@@ -123,8 +124,10 @@ impl Proxy {
             self.ctx.config.drain.as_secs_f64()
         );
         self.ctx.log(Level::Info, line);
-        for session in self.sessions.values_mut() {
+        for client in self.sessions.keys().copied().collect::<Vec<_>>() {
+            let session = self.sessions.get_mut(&client).expect("its key was there");
             session.drain(&mut self.ctx, now);
+            self.count_memory(client, now);
         }
         self.stop_if_drained(now);
     }
@@ -158,7 +161,7 @@ impl Proxy {
 
     /// How many bytes a connection may deliver now. This number is all of the back-pressure.
     pub fn window(&self, conn: ConnId) -> usize {
-        self.session_of(conn).map_or(0, |session| session.window(conn))
+        self.session_of(conn).map_or(0, |session| session.window(conn, &self.ctx.memory))
     }
 
     /// The shared state, for tests.
@@ -170,7 +173,19 @@ impl Proxy {
         self.sessions.get(&self.ctx.owner_of(conn).unwrap_or(conn))
     }
 
-    fn forget_if_closed(&mut self, client: ConnId) {
+    /// After each thing that happened to a session: counts what is held for it, lets read on whoever may
+    /// now, and forgets it if it has ended.
+    fn count_memory(&mut self, client: ConnId, now: Now) {
+        let Some(session) = self.sessions.get_mut(&client) else { return };
+        let was_tight = self.ctx.memory.is_tight();
+        match session.count_memory(&mut self.ctx.memory) {
+            GoesOn::Nobody => {}
+            GoesOn::One(other) => self.ctx.run(other),
+            GoesOn::Everybody => self.sessions.values().for_each(|session| session.go_on(&mut self.ctx)),
+        }
+        if was_tight != self.ctx.memory.is_tight() {
+            self.ctx.note_memory(now.mono);
+        }
         if self.sessions.get(&client).is_some_and(Session::is_closed) {
             self.sessions.remove(&client);
         }
@@ -204,6 +219,7 @@ impl Proxy {
             let session = self.sessions.get_mut(&waiter.client);
             let session = session.expect("a session that ends leaves the queue in the same turn");
             session.admitted(reservation, &mut self.ctx, now);
+            self.count_memory(waiter.client, now);
         }
         self.ctx.set_admission_alarm();
     }

@@ -22,6 +22,8 @@ mod holds;
 mod invariants;
 #[path = "core/leaving.rs"]
 mod leaving;
+#[path = "core/memory.rs"]
+mod memory;
 #[path = "core/pace.rs"]
 mod pace;
 #[path = "core/phases.rs"]

@@ -15,10 +15,10 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 23] = [
+const EDGES: [(&str, &[&str]); 24] = [
     ("main", &["net", "proxy"]),
     ("net", &["proxy", "event", "failure", "ledger", "outage"]),
-    ("proxy", &["session", "context", "event", "ledger", "status"]),
+    ("proxy", &["session", "context", "event", "ledger", "memory", "status"]),
     (
         "session",
         &[
@@ -29,6 +29,7 @@ const EDGES: [(&str, &[&str]); 23] = [
             "failure",
             "http",
             "inspect",
+            "memory",
             "outbox",
             "queue",
             "rejection",
@@ -38,7 +39,8 @@ const EDGES: [(&str, &[&str]); 23] = [
             "status",
         ],
     ),
-    ("context", &["admission", "event", "ledger", "outage", "queue", "retry", "stats"]),
+    ("context", &["admission", "event", "ledger", "memory", "outage", "queue", "retry", "stats"]),
+    ("memory", &["event"]),
     ("status", &["budget", "context", "failure", "http", "stats"]),
     ("admission", &["budget", "queue"]),
     ("relay", &["http", "outbox", "usage"]),

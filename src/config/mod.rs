@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fmt::{self, Write as _},
+    ops::RangeInclusive,
     str::FromStr,
     time::Duration,
 };
@@ -174,6 +175,8 @@ pub struct Config {
     pub drain: Duration,
     /// The largest request body, in bytes.
     pub body_bytes_max: usize,
+    /// The most bytes that are held for all connections together; at least `body_bytes_max`.
+    pub buffered_bytes_max: usize,
     /// The token limits of each lane, before the safety ratio.
     pub limits: TokenLimits,
     /// The share of the limits that is used, in (0, 1].
@@ -197,15 +200,18 @@ pub struct Config {
 /// Keeps every span and count far from where arithmetic could overflow.
 const TOKENS_MAX: u64 = 1_000_000_000_000_000;
 /// From a request in a quarter of an hour to ten times Fireworks' account-wide cap of 6,000 a minute.
-const REQUESTS_PER_SECOND: std::ops::RangeInclusive<f64> = 0.001..=1_000.0;
+const REQUESTS_PER_SECOND: RangeInclusive<f64> = 0.001..=1_000.0;
 /// A day: a longer wait is a wish, not a queue.
 const WAIT_SECONDS_MAX: f64 = 86_400.0;
 /// More would outlast every hold: the back-off doubles.
 const RETRIES_MAX: u32 = 100;
 /// The largest body that may be allowed: it is held in memory while its request waits.
 const BODY_MIB_MAX: usize = 1_024;
+/// What a pointer of 32 bits could address, less a MiB.
+const BUFFERED_MIB_MAX: usize = 4_095;
+const BYTES_PER_MIB: usize = 1024 * 1024;
 /// Beyond these the guess of a prompt would be no guess.
-const CHARS_PER_TOKEN: std::ops::RangeInclusive<f64> = 0.1..=100.0;
+const CHARS_PER_TOKEN: RangeInclusive<f64> = 0.1..=100.0;
 
 impl Config {
     /// Gives the settings their meaning.
@@ -239,7 +245,8 @@ impl Config {
             )?,
             timeouts: Timeouts::from_raw(raw)?,
             drain: parse_drain(raw)?,
-            body_bytes_max: parse_mebibytes(raw, "FIREWORKS_PROXY_MAX_BODY_MIB")?,
+            body_bytes_max: parse_mebibytes(raw, "FIREWORKS_PROXY_MAX_BODY_MIB", 1..=BODY_MIB_MAX)?,
+            buffered_bytes_max: parse_buffered(raw)?,
             limits: parse_limits(raw)?,
             safety_ratio: ratio("FIREWORKS_PROXY_TPM_SAFETY_RATIO")?,
             output_reserve_tokens: parse_tokens(raw, "FIREWORKS_PROXY_OUTPUT_TOKEN_RESERVE")?,
@@ -353,10 +360,24 @@ fn parse_drain(raw: &Raw) -> Result<Duration, ConfigError> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-fn parse_mebibytes(raw: &Raw, name: &'static str) -> Result<usize, ConfigError> {
-    let mebibytes: usize =
-        raw.parse(name, "a whole number from 1 to 1024", |size| (1..=BODY_MIB_MAX).contains(size))?;
-    Ok(mebibytes * 1024 * 1024)
+fn parse_mebibytes(
+    raw: &Raw,
+    name: &'static str,
+    range: RangeInclusive<usize>,
+) -> Result<usize, ConfigError> {
+    let accepted = format!("a whole number of MiB from {} to {}", range.start(), range.end());
+    let mebibytes: usize = raw.parse(name, &accepted, |size| range.contains(size))?;
+    Ok(mebibytes * BYTES_PER_MIB)
+}
+
+/// A body has to fit, or it could never be read.
+fn parse_buffered(raw: &Raw) -> Result<usize, ConfigError> {
+    let body_bytes = parse_mebibytes(raw, "FIREWORKS_PROXY_MAX_BODY_MIB", 1..=BODY_MIB_MAX)?;
+    let range = body_bytes / BYTES_PER_MIB..=BUFFERED_MIB_MAX;
+    parse_mebibytes(raw, "FIREWORKS_PROXY_MAX_BUFFERED_MIB", range).map_err(|mut error| {
+        error.accepted += ", not below FIREWORKS_PROXY_MAX_BODY_MIB";
+        error
+    })
 }
 
 fn parse_tokens(raw: &Raw, name: &'static str) -> Result<u64, ConfigError> {
@@ -437,6 +458,7 @@ mod tests {
             ("CLIENT_IDLE_TIMEOUT", &["never"]),
             ("DRAIN", &["-1", "86401"]),
             ("MAX_BODY_MIB", &["0", "1025", "1.5"]),
+            ("MAX_BUFFERED_MIB", &["0", "63", "4096"]),
             ("PROMPT_TPM_LIMIT", &["0", "-1", "1e6", "99999999999999999999"]),
             ("UNCACHED_PROMPT_TPM_LIMIT", &["0"]),
             ("GENERATED_TPM_LIMIT", &["36k"]),

@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 /// Every setting, in the order of the README's table.
-pub const SETTINGS: [Setting; 27] = [
+pub const SETTINGS: [Setting; 28] = [
     Setting {
         name: "FIREWORKS_PROXY_RPS",
         default: "20",
@@ -95,6 +95,11 @@ pub const SETTINGS: [Setting; 27] = [
         meaning: "most seconds for answers under way to end when the proxy is stopped",
     },
     Setting { name: "FIREWORKS_PROXY_MAX_BODY_MIB", default: "64", meaning: "largest request body, in MiB" },
+    Setting {
+        name: "FIREWORKS_PROXY_MAX_BUFFERED_MIB",
+        default: "512",
+        meaning: "MiB of requests and answers held in all; beyond it clients are read more slowly",
+    },
     Setting {
         name: "FIREWORKS_PROXY_PROMPT_TPM_LIMIT",
         default: "4500000",

@@ -32,6 +32,9 @@ const HELD_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// keeps a fast client busy and a slow one from filling our memory.
 const RELAY_BYTES_MAX: usize = 128 * 1024;
 
+/// The same while memory is tight: one record.
+const RELAY_BYTES_MAX_TIGHT: usize = 16 * 1024;
+
 /// A request that was admitted.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -210,12 +213,24 @@ impl Exchange {
     }
 
     /// How many bytes of the response there is room for.
-    pub(super) fn window(&self, outbox: &Outbox) -> usize {
+    pub(super) fn window(&self, outbox: &Outbox, is_tight: bool) -> usize {
+        let bytes_max = if is_tight { RELAY_BYTES_MAX_TIGHT } else { RELAY_BYTES_MAX };
         match &self.stage {
             Stage::Connecting => 0,
-            Stage::Head { .. } | Stage::Held(_) => RELAY_BYTES_MAX,
-            Stage::Body(_) => RELAY_BYTES_MAX.saturating_sub(outbox.len()),
+            // A head and what is held back of an answer have bounds of their own.
+            Stage::Head { .. } | Stage::Held(_) => bytes_max,
+            Stage::Body(_) => bytes_max.saturating_sub(outbox.len()),
         }
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let answer_bytes = match &self.stage {
+            Stage::Head { inbox, .. } => inbox.capacity(),
+            Stage::Held(held) => held.held_bytes(),
+            Stage::Connecting | Stage::Body(_) => 0,
+        };
+        self.job.held_bytes() + self.request_head.capacity() + answer_bytes
     }
 
     /// Takes in bytes of the response and passes them on.

@@ -23,8 +23,9 @@ impl Session {
             Phase::Linger | Phase::Closed => {}
             Phase::Body(upload) => match upload.receive(bytes) {
                 Ok(used) => {
+                    let deadline = upload.deadline(used, ctx.config.timeouts.client_body, now.mono);
                     self.inbox.extend_from_slice(&bytes[used..]);
-                    self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx);
+                    self.set_deadline(deadline, ctx);
                 }
                 Err(error) => {
                     let dialect = upload.forward.dialect;
@@ -56,26 +57,26 @@ impl Session {
         let parsed = match self.search.find_end(&self.inbox) {
             Ok(None) => return false,
             Ok(Some(end)) => {
-                let parsed = head::parse_request(&self.inbox[..end]);
+                let parsed = head::parse_request(&self.inbox[..end]).map(|head| (head, end));
                 self.inbox.drain(..end);
                 parsed
             }
             Err(error) => Err(error),
         };
         match parsed {
-            Ok(head) => self.begin_request(head, ctx, now),
+            Ok((head, head_bytes)) => self.begin_request(head, head_bytes, ctx, now),
             Err(error) => self.reject_and_close(&Rejection::BadRequest(error), None, ctx, now),
         }
         true
     }
 
-    fn begin_request(&mut self, head: RequestHead, ctx: &mut Context, now: Now) {
+    fn begin_request(&mut self, head: RequestHead, head_bytes: usize, ctx: &mut Context, now: Now) {
         let answer = match route(&head.method, &head.target, &ctx.config.upstream) {
             Route::Root => status::root(),
             Route::Health => status::health::page(ctx, now),
             Route::Usage => status::usage::page(ctx, now),
             Route::PageMethodNotAllowed => Rejection::PageMethod.answer(Dialect::OpenAi, Reach::NeverReached),
-            Route::Forward(forward) => return self.begin_upload(head, forward, ctx, now),
+            Route::Forward(forward) => return self.begin_upload((head, head_bytes), forward, ctx, now),
         };
         // A page's request has no body worth reading: if it brings one, the connection ends.
         let next =
@@ -83,9 +84,9 @@ impl Session {
         self.answer(&answer, &head, next, ctx, now);
     }
 
-    fn begin_upload(&mut self, head: RequestHead, forward: Forward, ctx: &mut Context, now: Now) {
+    fn begin_upload(&mut self, head: (RequestHead, usize), forward: Forward, ctx: &mut Context, now: Now) {
         let dialect = forward.dialect;
-        let mut upload = match Upload::new(head, forward, ctx.config.body_bytes_max, now.mono) {
+        let mut upload = match Upload::new(head, forward, &ctx.config, now.mono) {
             Ok(upload) => upload,
             Err(error) => {
                 return self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now);
@@ -99,11 +100,20 @@ impl Session {
         match upload.receive(&self.inbox) {
             Ok(used) => {
                 self.inbox.drain(..used);
+                self.inbox.shrink_to_fit();
+                let deadline = upload.deadline(used, ctx.config.timeouts.client_body, now.mono);
                 self.phase = Phase::Body(Box::new(upload));
-                self.set_deadline(now.mono + ctx.config.timeouts.client_body, ctx);
+                self.set_deadline(deadline, ctx);
             }
             Err(error) => self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now),
         }
+    }
+
+    /// The time of a body that we did not read is over. That was not its client's fault.
+    pub(super) fn forgive_upload(&mut self, ctx: &mut Context, now: Now) {
+        let Phase::Body(upload) = &mut self.phase else { return };
+        let deadline = upload.forgive(ctx.config.timeouts.client_body, now.mono);
+        self.set_deadline(deadline, ctx);
     }
 
     /// Sends a request that was read whole into the queue, where it may find room at once.

@@ -25,43 +25,57 @@ use crate::{
 /// How much earlier than a client's own time limit its wait ends, so that our answer still reaches it.
 const CLIENT_TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
 
-/// The largest first allocation for a body. A client has to send bytes to make us take more.
-const BODY_CAPACITY_MAX: usize = 1024 * 1024;
+/// The first allocation for a body. A client has to send bytes to make us take more.
+const BODY_CAPACITY_MIN: usize = 16 * 1024;
+
+/// How fast a body has to come on the average, after a first [`Timeouts::client_body`]. Slower than any
+/// link in use, and fast enough that who sends a byte now and then does not stay.
+///
+/// [`Timeouts::client_body`]: crate::config::Timeouts::client_body
+const BODY_BYTES_PER_SECOND_MIN: u64 = 4096;
 
 /// A request whose body is being read.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) head: RequestHead,
     pub(super) forward: Forward,
+    /// The length of the head.
+    head_bytes: usize,
     reader: BodyReader,
     body: Vec<u8>,
+    /// The most that the body may come to: what was announced, or else the limit.
     body_bytes_max: usize,
     arrived: Mono,
+    /// When it will have come too slowly.
+    slow_at: Mono,
 }
 
 impl Upload {
     /// # Errors
     /// The body announces more than `body_bytes_max`.
     pub(super) fn new(
-        head: RequestHead,
+        (head, head_bytes): (RequestHead, usize),
         forward: Forward,
-        body_bytes_max: usize,
+        config: &Config,
         now: Mono,
     ) -> Result<Self, HttpError> {
-        let announced = match head.framing {
+        let body_bytes_max = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
-            Framing::Empty | Framing::Chunked | Framing::UntilClose => 0,
+            Framing::Empty => 0,
+            Framing::Chunked | Framing::UntilClose => config.body_bytes_max,
         };
-        if announced > body_bytes_max {
+        if body_bytes_max > config.body_bytes_max {
             return Err(HttpError::BodyTooLarge);
         }
         Ok(Self {
             reader: BodyReader::new(head.framing),
-            body: Vec::with_capacity(announced.min(BODY_CAPACITY_MAX)),
+            body: Vec::new(),
             head,
+            head_bytes,
             forward,
             body_bytes_max,
             arrived: now,
+            slow_at: now + config.timeouts.client_body,
         })
     }
 
@@ -76,9 +90,42 @@ impl Upload {
             if self.body.len() + progress.payload.len() > self.body_bytes_max {
                 return Err(HttpError::BodyTooLarge);
             }
+            self.make_room(progress.payload.len());
             self.body.extend_from_slice(progress.payload);
             used += progress.used;
         }
+    }
+
+    /// Grows by doubling, but never beyond what the body may come to.
+    fn make_room(&mut self, more_bytes: usize) {
+        let wanted = self.body.len() + more_bytes;
+        if wanted > self.body.capacity() {
+            let grown = (self.body.capacity() * 2).max(BODY_CAPACITY_MIN).min(self.body_bytes_max);
+            self.body.reserve_exact(grown.max(wanted) - self.body.len());
+        }
+    }
+
+    /// So many bytes of it came. When the next are late, or all of it comes too slowly.
+    pub(super) fn deadline(&mut self, came: usize, client_body: Duration, now: Mono) -> Mono {
+        let earned = Duration::from_micros(came as u64 * 1_000_000 / BODY_BYTES_PER_SECOND_MIN);
+        self.slow_at = self.slow_at + earned;
+        self.slow_at.min(now + client_body)
+    }
+
+    /// It was us who did not read: the client's time begins anew. When that is over.
+    pub(super) fn forgive(&mut self, client_body: Duration, now: Mono) -> Mono {
+        self.slow_at = now + client_body;
+        self.slow_at
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.head_bytes + self.body.capacity()
+    }
+
+    /// How much more its body may take.
+    pub(super) fn bytes_left(&self) -> usize {
+        self.body_bytes_max.saturating_sub(self.body.capacity())
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -95,6 +142,7 @@ impl Upload {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) head: RequestHead,
+    head_bytes: usize,
     pub(super) forward: Forward,
     pub(super) body: Vec<u8>,
     pub(super) model: Option<String>,
@@ -130,7 +178,9 @@ pub(super) struct Job {
 impl Job {
     /// Inspects a request that was read whole, and finds its lane.
     pub(super) fn new(upload: Upload, ctx: &mut Context, now: Mono) -> Self {
-        let Upload { head, forward, body, arrived, .. } = upload;
+        let Upload { head, head_bytes, forward, mut body, arrived, .. } = upload;
+        // Of a chunked body nobody knew how long it would be.
+        body.shrink_to_fit();
         let mut inspection = Inspection::default();
         if forward.is_generation {
             inspection = Inspection::of(&head.fields, &body);
@@ -140,6 +190,7 @@ impl Job {
             hold_until: hold_until(&head, arrived, now, &ctx.config),
             wait_left: ctx.config.max_wait,
             head,
+            head_bytes,
             forward,
             body,
             model: inspection.model,
@@ -169,6 +220,12 @@ impl Job {
             let model = self.model.as_deref().unwrap_or("");
             self.lane = Some(ctx.admission.find_or_add_lane(credential, model, now));
         }
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let answer_bytes = self.last_answer.as_ref().map_or(0, |answer| answer.held_bytes());
+        self.head_bytes + self.body.capacity() + answer_bytes
     }
 
     /// When its wait in the queue ends, if it begins now.
@@ -251,7 +308,8 @@ mod tests {
             may_repeat: true,
             dialect: Dialect::Anthropic,
         };
-        Upload::new(head, forward, body_bytes_max, Mono::ZERO)
+        let config = Config { body_bytes_max, ..Config::defaults() };
+        Upload::new((head, 100), forward, &config, Mono::ZERO)
     }
 
     fn job(fields: &str, body: &str) -> Job {

@@ -30,6 +30,7 @@ use crate::{
     context::Context,
     event::{ConnId, Input, Timer},
     http::{HEAD_BYTES_MAX, head::HeadSearch},
+    memory::{GoesOn, Memory},
     outbox::Outbox,
     queue::wheel::TimerKey,
     rejection::Rejection,
@@ -45,6 +46,9 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The window while a body is read or dropped: no bound of ours, since what comes is used at once.
 const BODY_WINDOW_BYTES: usize = 256 * 1024;
+
+/// The longest head that is read while memory is tight: three times the longest of any known client.
+const HEAD_BYTES_MAX_TIGHT: usize = 4 * 1024;
 
 /// One client connection.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub struct Session {
     idle_until: Mono,
     /// The timer in the wheel. It may lie before the deadline, and is then set again when it fires.
     timer: Option<(Mono, TimerKey)>,
+    /// The bytes that it is counted for in [`crate::memory::Memory`].
+    counted_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -109,6 +115,7 @@ impl Session {
             deadline: now.mono,
             idle_until: now.mono + ctx.config.timeouts.client_idle,
             timer: None,
+            counted_bytes: 0,
         };
         session.set_deadline(session.idle_until, ctx);
         session
@@ -120,14 +127,43 @@ impl Session {
     }
 
     /// How many bytes this connection, or its upstream connection, may deliver now.
-    pub fn window(&self, conn: ConnId) -> usize {
+    pub fn window(&self, conn: ConnId, memory: &Memory) -> usize {
         match &self.phase {
             Phase::Closed => 0,
-            Phase::Exchange(exchange) if exchange.conn == conn => exchange.window(&self.outbox),
+            Phase::Exchange(exchange) if exchange.conn == conn => {
+                exchange.window(&self.outbox, memory.is_tight())
+            }
             _ if conn != self.id => 0,
+            Phase::Body(_) if !memory.may_upload(self.id) => 0,
             Phase::Body(_) | Phase::Linger => BODY_WINDOW_BYTES,
             // Also while no head is wanted: a client that leaves is noticed only by reading.
+            _ if memory.is_tight() => HEAD_BYTES_MAX_TIGHT.saturating_sub(self.inbox.len()),
             _ => HEAD_BYTES_MAX.saturating_sub(self.inbox.len()),
+        }
+    }
+
+    /// Counts what is held for this connection, and says who may read on because of it.
+    pub fn count_memory(&mut self, memory: &mut Memory) -> GoesOn {
+        let (held_bytes, upload_left) = match &self.phase {
+            Phase::Closed => (0, None),
+            Phase::Body(upload) => (self.buffered_bytes() + upload.held_bytes(), Some(upload.bytes_left())),
+            Phase::Queued(job, _) | Phase::Paused(job) => (self.buffered_bytes() + job.held_bytes(), None),
+            Phase::Exchange(exchange) => (self.buffered_bytes() + exchange.held_bytes(), None),
+            Phase::Head | Phase::Flush(_) | Phase::Linger => (self.buffered_bytes(), None),
+        };
+        let counted_bytes = std::mem::replace(&mut self.counted_bytes, held_bytes);
+        memory.changed(self.id, counted_bytes, held_bytes, upload_left)
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.inbox.capacity() + self.outbox.held_bytes()
+    }
+
+    /// Memory is not tight any more: what was not read may be.
+    pub fn go_on(&self, ctx: &mut Context) {
+        ctx.run(self.id);
+        if let Phase::Exchange(exchange) = &self.phase {
+            ctx.run(exchange.conn);
         }
     }
 
@@ -220,9 +256,10 @@ impl Session {
             self.set_deadline(self.deadline, ctx);
             return;
         }
-        match &self.phase {
+        match &mut self.phase {
             Phase::Head if self.inbox.is_empty() => self.close(ctx),
             Phase::Head => self.reject_and_close(&Rejection::ClientTooSlow, None, ctx, now),
+            Phase::Body(_) if !ctx.memory.may_upload(self.id) => self.forgive_upload(ctx, now),
             Phase::Body(upload) => {
                 let dialect = upload.forward.dialect;
                 self.reject_and_close(&Rejection::ClientTooSlow, Some(dialect), ctx, now);

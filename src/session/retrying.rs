@@ -47,6 +47,11 @@ impl HeldAnswer {
         Self { head, reader, bytes: Vec::new(), back_at, read_until, is_whole }
     }
 
+    /// How much memory its body takes, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(super) fn status(&self) -> u16 {
         self.head.status
     }

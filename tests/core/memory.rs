@@ -1,0 +1,218 @@
+//! The bound on what is held for all connections: what happens at it, and that nothing is lost there.
+
+use fireworks_proxy::event::{ConnId, Input};
+
+use super::{SECOND, phases::STREAM, utc};
+use crate::support::world::{World, chat};
+
+const MIB: usize = 1024 * 1024;
+
+/// The largest body, in every test here.
+const BODY_BYTES_MAX: usize = MIB;
+
+/// What connections may hold beside bodies: a few heads.
+const HEADS_BYTES: usize = 64 * 1024;
+
+/// A core that holds four bodies, and whose upstream takes requests when a test lets it.
+fn world() -> World {
+    let settings = [
+        ("MAX_BODY_MIB", "1"),
+        ("MAX_BUFFERED_MIB", "4"),
+        ("MAX_WAIT", "86400"),
+        ("MAX_HOLD", "86400"),
+        ("CONNECT_TIMEOUT", "86400"),
+        ("RPS", "1000"),
+        ("PROMPT_TPM_LIMIT", "1000000000000"),
+        ("UNCACHED_PROMPT_TPM_LIMIT", "1000000000000"),
+        ("GENERATED_TPM_LIMIT", "1000000000000"),
+    ];
+    let mut world = World::new(&settings, utc(5, 21, 2, 0));
+    world.connects = false;
+    world
+}
+
+/// A client and what of its request it has not sent yet.
+struct Sender {
+    client: ConnId,
+    rest: Vec<u8>,
+}
+
+impl Sender {
+    fn new(world: &mut World, request: Vec<u8>) -> Self {
+        Self { client: world.client(), rest: request }
+    }
+
+    /// Sends at most so many bytes, as far as the core reads. Whether it read any.
+    fn send(&mut self, world: &mut World, count: usize) -> bool {
+        let count = count.min(self.rest.len()).min(world.proxy.window(self.client));
+        let bytes: Vec<u8> = self.rest.drain(..count).collect();
+        if count > 0 {
+            world.input(self.client, Input::Received(&bytes));
+        }
+        count > 0
+    }
+}
+
+fn with_length(body_bytes: usize) -> Vec<u8> {
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {body_bytes}\r\n\r\n"
+    );
+    [head.into_bytes(), vec![b'x'; body_bytes]].concat()
+}
+
+fn chunked(body_bytes: usize) -> Vec<u8> {
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let size = format!("{body_bytes:x}\r\n");
+    [head.as_bytes(), size.as_bytes(), &vec![b'x'; body_bytes], b"\r\n0\r\n\r\n"].concat()
+}
+
+/// All senders send in turns until nobody is read any more, and what is held stays in its bounds.
+fn send_in_turns(world: &mut World, senders: &mut [Sender]) {
+    let mut goes_on = true;
+    while goes_on {
+        goes_on = false;
+        for sender in senders.iter_mut() {
+            goes_on |= sender.send(world, 60_000);
+            let held = held_bytes(world);
+            assert!(held <= 4 * MIB + HEADS_BYTES, "{held} bytes are held");
+        }
+    }
+}
+
+fn held_bytes(world: &mut World) -> usize {
+    world.proxy.context_mut().memory.held_bytes()
+}
+
+/// Connects the oldest waiting request and answers it. Whether there was one.
+fn answer_one(world: &mut World) -> bool {
+    let Some(upstream) = world.dialed.pop_front() else { return false };
+    world.input(upstream, Input::Connected);
+    world.deliver(upstream, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    true
+}
+
+#[test]
+fn bodies_beyond_the_bound_wait_in_their_senders_and_every_one_is_answered() {
+    for request in [with_length, chunked] {
+        let mut world = world();
+        let mut senders: Vec<Sender> =
+            (0..40).map(|_| Sender::new(&mut world, request(BODY_BYTES_MAX))).collect();
+        send_in_turns(&mut world, &mut senders);
+        let whole = senders.iter().filter(|sender| sender.rest.is_empty()).count();
+        assert!((1..=4).contains(&whole), "{whole} were read whole");
+        while answer_one(&mut world) {
+            send_in_turns(&mut world, &mut senders);
+        }
+        for sender in &senders {
+            assert_eq!(world.status_of(sender.client), Some(200));
+        }
+        assert_eq!(world.times_logged("requests are read one at a time").len(), 1);
+        assert_eq!(world.times_logged("requests are read at full speed again").len(), 1);
+        for sender in &senders {
+            world.input(sender.client, Input::Eof);
+        }
+        assert_eq!(held_bytes(&mut world), 0);
+        world.assert_settled();
+    }
+}
+
+#[test]
+fn a_client_that_we_do_not_read_is_not_too_slow() {
+    let mut world = world();
+    let mut senders: Vec<Sender> =
+        (0..6).map(|_| Sender::new(&mut world, with_length(BODY_BYTES_MAX))).collect();
+    send_in_turns(&mut world, &mut senders);
+    world.advance(SECOND * 3_600);
+    assert_eq!(world.clients_without_answer().len(), 6, "none was refused in an hour");
+    while answer_one(&mut world) {
+        send_in_turns(&mut world, &mut senders);
+    }
+    assert!(senders.iter().all(|sender| world.status_of(sender.client) == Some(200)));
+}
+
+#[test]
+fn whoever_is_read_while_memory_is_tight_makes_way_when_it_stalls() {
+    let mut world = world();
+    let mut senders: Vec<Sender> =
+        (0..6).map(|_| Sender::new(&mut world, with_length(BODY_BYTES_MAX))).collect();
+    // All but the last byte of each: nobody is whole, and one after the other has its turn.
+    for sender in &mut senders {
+        let last = sender.rest.pop().expect("a body");
+        while sender.send(&mut world, 60_000) {}
+        sender.rest.push(last);
+    }
+    let is_read = |world: &World, sender: &Sender| world.proxy.window(sender.client) > 0;
+    assert_eq!(senders.iter().filter(|sender| is_read(&world, sender)).count(), 1);
+    world.advance(SECOND * 1_200);
+    let refused = senders.iter().filter(|sender| world.status_of(sender.client) == Some(408)).count();
+    assert!(refused >= 2, "{refused} had their turn and sent nothing");
+    senders.retain(|sender| world.status_of(sender.client).is_none());
+    send_in_turns(&mut world, &mut senders);
+    while answer_one(&mut world) {}
+    assert!(senders.iter().all(|sender| world.status_of(sender.client) == Some(200)));
+}
+
+#[test]
+fn a_body_that_comes_byte_by_byte_does_not_stay() {
+    let mut world = world();
+    let mut sender = Sender::new(&mut world, with_length(BODY_BYTES_MAX));
+    assert!(sender.send(&mut world, 200));
+    let mut seconds = 0;
+    while world.status_of(sender.client).is_none() {
+        world.advance(SECOND);
+        sender.send(&mut world, 1);
+        seconds += 1;
+    }
+    assert_eq!((world.status_of(sender.client), seconds), (Some(408), 61), "a minute, and what it earned");
+}
+
+#[test]
+fn a_body_that_comes_slowly_and_steadily_is_read_whole() {
+    let mut world = world();
+    let mut sender = Sender::new(&mut world, with_length(BODY_BYTES_MAX));
+    while !sender.rest.is_empty() {
+        assert!(sender.send(&mut world, 5_000));
+        world.advance(SECOND);
+    }
+    assert!(answer_one(&mut world));
+    assert_eq!(world.status_of(sender.client), Some(200));
+}
+
+#[test]
+fn answers_pass_in_small_portions_while_memory_is_tight() {
+    let mut world = world();
+    let client = world.client_with(&chat("a", "", STREAM));
+    let upstream = world.dialed.pop_front().expect("it was dialed");
+    world.input(upstream, Input::Connected);
+    world.deliver(upstream, b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n");
+    let wide = world.proxy.window(upstream);
+    let mut senders: Vec<Sender> =
+        (0..4).map(|_| Sender::new(&mut world, with_length(BODY_BYTES_MAX))).collect();
+    send_in_turns(&mut world, &mut senders);
+    let narrow = world.proxy.window(upstream);
+    assert!(0 < narrow && narrow < wide, "{narrow} < {wide}");
+    world.stall(client);
+    while world.proxy.window(upstream) > 0 {
+        let room = world.proxy.window(upstream);
+        world.deliver(upstream, &vec![b'x'; room]);
+    }
+    world.flow(client);
+    assert_eq!(world.proxy.window(upstream), narrow, "it goes on when the client has taken its portion");
+    for sender in &senders {
+        world.input(sender.client, Input::Eof);
+    }
+    assert_eq!(world.proxy.window(upstream), wide);
+}
+
+#[test]
+fn a_head_of_usual_size_is_read_while_memory_is_tight() {
+    let mut world = world();
+    let mut senders: Vec<Sender> =
+        (0..8).map(|_| Sender::new(&mut world, with_length(BODY_BYTES_MAX))).collect();
+    send_in_turns(&mut world, &mut senders);
+    assert!(world.proxy.context_mut().memory.is_tight());
+    let fields = format!("x-long: {}\r\n", "x".repeat(3_000));
+    let head = format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    let client = world.client_with(head.as_bytes());
+    assert_eq!(world.status_of(client), Some(200));
+}
