@@ -78,14 +78,11 @@ impl Memory {
         upload_left: Option<usize>,
     ) -> GoesOn {
         self.held_bytes = self.held_bytes - before + after;
-        match upload_left {
-            Some(left) => {
-                self.uploads.insert(client, left);
-            }
-            None => {
-                self.uploads.remove(&client);
-                self.reading = self.reading.filter(|reading| *reading != client);
-            }
+        if let Some(left) = upload_left {
+            self.uploads.insert(client, left);
+        } else {
+            self.uploads.remove(&client);
+            self.reading = self.reading.filter(|reading| *reading != client);
         }
         if self.is_tight && self.held_bytes < self.tight_bytes - self.tight_bytes / EASED_PART {
             self.is_tight = false;

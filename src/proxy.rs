@@ -6,7 +6,10 @@
 //! then drain [`Proxy::poll_output`] until it is empty, then mutate again. The same calls with the
 //! same times give the same outputs: nothing here reads a clock, a socket or a random source.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use log::Level;
 
@@ -24,10 +27,15 @@ use crate::{
 /// The most client connections at once. Each costs under 1 KiB while it is idle.
 pub const SESSIONS_MAX: usize = 16_384;
 
+/// A connection that has been without a request for less is not idle: one may be on its way.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
 /// The proxy, without its sockets.
 #[derive(Debug)]
 pub struct Proxy {
     sessions: BTreeMap<ConnId, Session>,
+    /// The connections between requests, and since when.
+    idle: BTreeSet<(Mono, ConnId)>,
     ctx: Context,
     stopped: Option<Stopped>,
 }
@@ -45,7 +53,12 @@ impl Proxy {
     /// A proxy that has seen nothing. `seed` keys the hash under which credentials are told apart, and
     /// sets the jitter of retries.
     pub fn new(config: Config, seed: u64, now: Now) -> Self {
-        Self { sessions: BTreeMap::new(), ctx: Context::new(config, seed, now), stopped: None }
+        Self {
+            sessions: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            ctx: Context::new(config, seed, now),
+            stopped: None,
+        }
     }
 
     /// Takes up the day's count from the state file that an earlier run has saved, if there is one.
@@ -61,16 +74,28 @@ impl Proxy {
         self.ctx.next_conn_id()
     }
 
-    /// Whether no further client can be accepted.
+    /// Whether there are as many clients as there may be.
     pub fn is_full(&self) -> bool {
         self.sessions.len() >= SESSIONS_MAX
+    }
+
+    /// Closes the connection that has been without a request for the longest, because the place is needed.
+    /// Whether there was one. HTTP clients expect that of a connection that is kept open (RFC 9112,
+    /// section 9.5).
+    pub fn make_room(&mut self, now: Now) -> bool {
+        let Some((idle_since, client)) = self.idle.first().copied() else { return false };
+        let is_idle = now.mono.since(idle_since) >= IDLE_MIN;
+        if is_idle {
+            self.handle_input(client, Input::Eof, now);
+        }
+        is_idle
     }
 
     /// Something happened on a connection. Ids that are not known any more are ignored.
     pub fn handle_input(&mut self, conn: ConnId, input: Input<'_>, now: Now) {
         if input == Input::Accepted {
             self.sessions.insert(conn, Session::new(conn, &mut self.ctx, now));
-            return;
+            return self.account(conn, now);
         }
         let client = self.ctx.owner_of(conn).unwrap_or(conn);
         let Some(session) = self.sessions.get_mut(&client) else { return };
@@ -79,7 +104,7 @@ impl Proxy {
         } else {
             session.handle_upstream(input, &mut self.ctx, now);
         }
-        self.count_memory(client, now);
+        self.account(client, now);
         self.admit(now);
         self.stop_if_drained(now);
     }
@@ -91,7 +116,7 @@ impl Proxy {
                 Timer::Session(client) => {
                     if let Some(session) = self.sessions.get_mut(&client) {
                         session.handle_timeout(&mut self.ctx, now);
-                        self.count_memory(client, now);
+                        self.account(client, now);
                         // Who is first in a lane may have changed, and has to be told what it waits for
                         // before its own time is up.
                         self.admit(now);
@@ -127,7 +152,7 @@ impl Proxy {
         for client in self.sessions.keys().copied().collect::<Vec<_>>() {
             let session = self.sessions.get_mut(&client).expect("its key was there");
             session.drain(&mut self.ctx, now);
-            self.count_memory(client, now);
+            self.account(client, now);
         }
         self.stop_if_drained(now);
     }
@@ -174,20 +199,25 @@ impl Proxy {
     }
 
     /// After each thing that happened to a session: counts what is held for it, lets read on whoever may
-    /// now, and forgets it if it has ended.
-    fn count_memory(&mut self, client: ConnId, now: Now) {
+    /// now, notes whether it is idle, and forgets it if it has ended.
+    fn account(&mut self, client: ConnId, now: Now) {
         let Some(session) = self.sessions.get_mut(&client) else { return };
         let was_tight = self.ctx.memory.is_tight();
-        match session.count_memory(&mut self.ctx.memory) {
+        let (before, after) = session.renew_note();
+        if session.is_closed() {
+            self.sessions.remove(&client);
+        }
+        if before.idle_since != after.idle_since {
+            before.idle_since.map(|since| self.idle.remove(&(since, client)));
+            after.idle_since.map(|since| self.idle.insert((since, client)));
+        }
+        match self.ctx.memory.changed(client, before.held_bytes, after.held_bytes, after.upload_left) {
             GoesOn::Nobody => {}
             GoesOn::One(other) => self.ctx.run(other),
             GoesOn::Everybody => self.sessions.values().for_each(|session| session.go_on(&mut self.ctx)),
         }
         if was_tight != self.ctx.memory.is_tight() {
             self.ctx.note_memory(now.mono);
-        }
-        if self.sessions.get(&client).is_some_and(Session::is_closed) {
-            self.sessions.remove(&client);
         }
     }
 
@@ -219,7 +249,7 @@ impl Proxy {
             let session = self.sessions.get_mut(&waiter.client);
             let session = session.expect("a session that ends leaves the queue in the same turn");
             session.admitted(reservation, &mut self.ctx, now);
-            self.count_memory(waiter.client, now);
+            self.account(waiter.client, now);
         }
         self.ctx.set_admission_alarm();
     }

@@ -127,6 +127,11 @@ impl Conn {
         race.next_attempt()
     }
 
+    /// Whether it could not even be begun, because our own machine has no descriptor left.
+    pub(super) fn is_short_of_descriptors(&self) -> bool {
+        matches!(&self.stage, Stage::Connecting(race) if race.is_short_of_descriptors())
+    }
+
     /// The upstream's address that accepted the connection.
     pub(super) fn winner(&self) -> Option<SocketAddr> {
         self.winner

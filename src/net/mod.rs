@@ -9,6 +9,7 @@
 // This is where clocks, threads, sockets and files live.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod accept;
 mod clock;
 mod conn;
 mod dial;
@@ -31,7 +32,6 @@ use std::{
     time::Duration,
 };
 
-use log::{info, warn};
 use mio::{Events, Poll, Token, Waker, event::Event};
 
 use crate::{
@@ -61,13 +61,6 @@ const READ_BYTES_PER_TURN: usize = 64 * 1024;
 /// Writes of one connection in one turn, each as much as the socket or TLS takes: a large request gets
 /// on, and others get their turn.
 const WRITES_PER_TURN: usize = 4;
-
-/// Connections accepted in one turn, so that a storm of them does not hold up streams.
-const ACCEPTS_PER_TURN: usize = 64;
-
-/// How long accepting pauses after the system has refused, for want of descriptors for example. It goes
-/// on at once when a connection of ours closes; what else may free one, nobody tells us.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const WAKER: Token = Token(0);
 
@@ -207,7 +200,7 @@ impl Server {
 
     /// Until the core's next timer, and not at all while something can run.
     fn time_to_wait(&self) -> Option<Duration> {
-        let is_busy = !self.runnable.is_empty() || (self.accept_pause.is_none() && self.has_waiting_client());
+        let is_busy = !self.runnable.is_empty() || self.has_waiting_client();
         if is_busy {
             return Some(Duration::ZERO);
         }
@@ -232,54 +225,6 @@ impl Server {
         {
             listener.is_ready = true;
         }
-    }
-
-    // Clients.
-
-    fn has_waiting_client(&self) -> bool {
-        !self.proxy.is_full() && self.listeners.iter().any(|listener| listener.is_ready)
-    }
-
-    fn accept(&mut self, now: Now) {
-        self.accept_pause = self.accept_pause.filter(|until| *until > now.mono);
-        for index in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS_PER_TURN {
-                if self.accept_pause.is_some() || self.proxy.is_full() || !self.listeners[index].is_ready {
-                    break;
-                }
-                match self.listeners[index].accept() {
-                    Ok(Some(stream)) => self.admit_client(stream, now),
-                    Ok(None) => self.note_accepting(index),
-                    Err(error) => {
-                        if self.accept_outage.failed(now.mono) {
-                            warn!("cannot accept connections: {error}; new clients wait, others go on");
-                        }
-                        self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Says that accepting works again, once nobody waits on a listener any more: a single client
-    /// that got in says little.
-    fn note_accepting(&mut self, index: usize) {
-        if !self.listeners[index].is_ready && self.accept_outage.works() {
-            info!("connections are accepted again");
-        }
-    }
-
-    fn admit_client(&mut self, stream: mio::net::TcpStream, now: Now) {
-        let id = self.proxy.next_conn_id();
-        let mut conn = Conn::accepted(stream);
-        if let Err(error) = conn.register(self.poll.registry(), token_of(id)) {
-            warn!("cannot watch a client's connection: {error}");
-            return;
-        }
-        self.conns.insert(id, conn);
-        self.runnable.insert(id);
-        self.proxy.handle_input(id, Input::Accepted, now);
-        self.do_outputs(now);
     }
 
     // Running connections.
@@ -308,7 +253,9 @@ impl Server {
                 true
             }
             Err(failure) => {
-                self.tell(id, Input::Failed(failure), now);
+                if !self.dial_again(id, now) {
+                    self.tell(id, Input::Failed(failure), now);
+                }
                 false
             }
         }

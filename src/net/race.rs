@@ -38,6 +38,8 @@ pub(super) struct Race {
     next_at: Mono,
     /// What became of the addresses that failed.
     errors: Vec<String>,
+    /// Whether some attempt could not begin for want of a descriptor.
+    is_short_of_descriptors: bool,
 }
 
 /// An attempt under way. Its token is its own, so that the events of one do not speak for another.
@@ -52,7 +54,13 @@ struct Attempt {
 impl Race {
     /// A race over these addresses, in this order; nothing begins yet.
     pub(super) fn new(addresses: VecDeque<SocketAddr>) -> Self {
-        Self { untried: addresses, attempts: Vec::new(), next_at: Mono::ZERO, errors: Vec::new() }
+        Self {
+            untried: addresses,
+            attempts: Vec::new(),
+            next_at: Mono::ZERO,
+            errors: Vec::new(),
+            is_short_of_descriptors: false,
+        }
     }
 
     /// When it wants to run even if there is no event.
@@ -113,9 +121,17 @@ impl Race {
                     self.untried.push_front(address);
                     self.next_at = now + ATTEMPT_DELAY;
                 }
-                Err(error) => self.errors.push(told(address, &error)),
+                Err(error) => {
+                    self.is_short_of_descriptors |= is_own_shortage(&error);
+                    self.errors.push(told(address, &error));
+                }
             }
         }
+    }
+
+    /// Whether some attempt could not begin because our own machine has no descriptor left.
+    pub(super) fn is_short_of_descriptors(&self) -> bool {
+        self.is_short_of_descriptors
     }
 
     /// Drops all attempts.

@@ -51,7 +51,7 @@ impl Session {
             self.inbox.drain(..2);
             self.search = HeadSearch::default();
             if self.inbox.is_empty() {
-                self.set_deadline(self.idle_until, ctx);
+                self.set_deadline(self.idle_since + ctx.config.timeouts.client_idle, ctx);
             }
         }
         let parsed = match self.search.find_end(&self.inbox) {

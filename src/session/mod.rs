@@ -30,7 +30,7 @@ use crate::{
     context::Context,
     event::{ConnId, Input, Timer},
     http::{HEAD_BYTES_MAX, head::HeadSearch},
-    memory::{GoesOn, Memory},
+    memory::Memory,
     outbox::Outbox,
     queue::wheel::TimerKey,
     rejection::Rejection,
@@ -62,12 +62,23 @@ pub struct Session {
     /// When the client last took something, or was first given something to take.
     client_moved_at: Mono,
     deadline: Mono,
-    /// When the connection is closed if no request begins.
-    idle_until: Mono,
+    /// Since when no request has begun, as long as none has.
+    idle_since: Mono,
     /// The timer in the wheel. It may lie before the deadline, and is then set again when it fires.
     timer: Option<(Mono, TimerKey)>,
-    /// The bytes that it is counted for in [`crate::memory::Memory`].
-    counted_bytes: usize,
+    /// What others know of it.
+    noted: Note,
+}
+
+/// What is kept of a session by those who see to all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Note {
+    /// The memory that it takes, in bytes.
+    pub held_bytes: usize,
+    /// How many bytes of a body may still come, while one is being read.
+    pub upload_left: Option<usize>,
+    /// Since when it is between requests, if it is.
+    pub idle_since: Option<Mono>,
 }
 
 #[derive(Debug)]
@@ -113,11 +124,11 @@ impl Session {
             outbox: Outbox::default(),
             client_moved_at: now.mono,
             deadline: now.mono,
-            idle_until: now.mono + ctx.config.timeouts.client_idle,
+            idle_since: now.mono,
             timer: None,
-            counted_bytes: 0,
+            noted: Note::default(),
         };
-        session.set_deadline(session.idle_until, ctx);
+        session.set_deadline(now.mono + ctx.config.timeouts.client_idle, ctx);
         session
     }
 
@@ -142,21 +153,27 @@ impl Session {
         }
     }
 
-    /// Counts what is held for this connection, and says who may read on because of it.
-    pub fn count_memory(&mut self, memory: &mut Memory) -> GoesOn {
-        let (held_bytes, upload_left) = match &self.phase {
-            Phase::Closed => (0, None),
-            Phase::Body(upload) => (self.buffered_bytes() + upload.held_bytes(), Some(upload.bytes_left())),
-            Phase::Queued(job, _) | Phase::Paused(job) => (self.buffered_bytes() + job.held_bytes(), None),
-            Phase::Exchange(exchange) => (self.buffered_bytes() + exchange.held_bytes(), None),
-            Phase::Head | Phase::Flush(_) | Phase::Linger => (self.buffered_bytes(), None),
-        };
-        let counted_bytes = std::mem::replace(&mut self.counted_bytes, held_bytes);
-        memory.changed(self.id, counted_bytes, held_bytes, upload_left)
+    /// What was noted of this session the last time, and what is to be noted now.
+    pub fn renew_note(&mut self) -> (Note, Note) {
+        let note = self.note();
+        (std::mem::replace(&mut self.noted, note), note)
     }
 
-    fn buffered_bytes(&self) -> usize {
-        self.inbox.capacity() + self.outbox.held_bytes()
+    fn note(&self) -> Note {
+        let mut note =
+            Note { held_bytes: self.inbox.capacity() + self.outbox.held_bytes(), ..Note::default() };
+        match &self.phase {
+            Phase::Closed => return Note::default(),
+            Phase::Head if self.inbox.is_empty() => note.idle_since = Some(self.idle_since),
+            Phase::Body(upload) => {
+                note.held_bytes += upload.held_bytes();
+                note.upload_left = Some(upload.bytes_left());
+            }
+            Phase::Queued(job, _) | Phase::Paused(job) => note.held_bytes += job.held_bytes(),
+            Phase::Exchange(exchange) => note.held_bytes += exchange.held_bytes(),
+            Phase::Head | Phase::Flush(_) | Phase::Linger => {}
+        }
+        note
     }
 
     /// Memory is not tight any more: what was not read may be.
@@ -307,9 +324,10 @@ impl Session {
             Next::Head => {
                 self.phase = Phase::Head;
                 self.inbox.shrink_to_fit();
-                self.idle_until = now.mono + ctx.config.timeouts.client_idle;
-                let head_until = now.mono + ctx.config.timeouts.client_head;
-                self.set_deadline(if self.inbox.is_empty() { self.idle_until } else { head_until }, ctx);
+                self.idle_since = now.mono;
+                let timeouts = &ctx.config.timeouts;
+                let span = if self.inbox.is_empty() { timeouts.client_idle } else { timeouts.client_head };
+                self.set_deadline(now.mono + span, ctx);
                 // The inbox may have been full, which paused reading.
                 ctx.run(self.id);
             }

@@ -1,6 +1,10 @@
-//! The bound on what is held for all connections: what happens at it, and that nothing is lost there.
+//! The bounds on all connections together, of their number and of what is held for them: what happens there,
+//! and that nothing is lost.
 
-use fireworks_proxy::event::{ConnId, Input};
+use fireworks_proxy::{
+    event::{ConnId, Input},
+    proxy::SESSIONS_MAX,
+};
 
 use super::{SECOND, phases::STREAM, utc};
 use crate::support::world::{World, chat};
@@ -215,4 +219,23 @@ fn a_head_of_usual_size_is_read_while_memory_is_tight() {
     let head = format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
     let client = world.client_with(head.as_bytes());
     assert_eq!(world.status_of(client), Some(200));
+}
+
+#[test]
+fn the_connection_idle_for_the_longest_makes_room_for_another() {
+    let mut world = world();
+    let clients: Vec<ConnId> = (0..SESSIONS_MAX).map(|_| world.client()).collect();
+    assert!(world.proxy.is_full());
+    assert!(!world.make_room(), "their first requests may be on their way");
+    world.advance(SECOND);
+    // The first begins a request, and the second has had an answer just now.
+    world.deliver(clients[0], b"GET /health HTTP/1.1\r\n");
+    world.deliver(clients[1], b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for client in &clients[2..] {
+        assert!(world.make_room() && world.is_closed(*client));
+    }
+    assert!(!world.make_room());
+    world.advance(SECOND);
+    assert!(world.make_room() && world.is_closed(clients[1]));
+    assert!(!world.make_room() && !world.is_closed(clients[0]), "it is not idle");
 }

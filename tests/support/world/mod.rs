@@ -247,6 +247,13 @@ impl World {
         }
     }
 
+    /// The shell needs the place of an idle connection. Whether there was one.
+    pub fn make_room(&mut self) -> bool {
+        let has_room = self.proxy.make_room(self.now);
+        self.run();
+        has_room
+    }
+
     /// Something happens on a connection.
     pub fn input(&mut self, conn: ConnId, input: Input<'_>) {
         self.proxy.handle_input(conn, input, self.now);
