@@ -92,6 +92,7 @@ const NOT_MEANT: &[(&str, &str, &str)] = &[
     ("DRAIN", "-1", "from 0 to 86400"),
     ("MAX_BODY_MIB", "0", "1 to 1024"),
     ("MAX_BODY_MIB", "1.5", "1 to 1024"),
+    ("MAX_BUFFERED_MIB", "63", "from 64 to 4095, not below FIREWORKS_PROXY_MAX_BODY_MIB"),
     ("PROMPT_TPM_LIMIT", "0", "from 1 to"),
     ("PROMPT_TPM_LIMIT", "4.5M", "a whole number"),
     ("UNCACHED_PROMPT_TPM_LIMIT", "-900000", "from 1 to"),
