@@ -15,13 +15,14 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 23] = [
+const EDGES: [(&str, &[&str]); 24] = [
     ("main", &["net", "proxy"]),
     ("net", &["proxy", "event", "failure", "ledger", "outage"]),
     ("proxy", &["session", "context", "event", "ledger", "status"]),
     (
         "session",
         &[
+            "access",
             "admission",
             "budget",
             "context",
@@ -42,7 +43,8 @@ const EDGES: [(&str, &[&str]); 23] = [
     ("status", &["budget", "context", "failure", "http", "stats"]),
     ("admission", &["budget", "queue"]),
     ("relay", &["http", "outbox", "usage"]),
-    ("rejection", &["budget", "failure", "http", "route"]),
+    ("access", &["http"]),
+    ("rejection", &["access", "budget", "failure", "http", "route"]),
     ("retry", &["failure", "http"]),
     ("inspect", &["http", "json"]),
     ("usage", &["json"]),

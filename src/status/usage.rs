@@ -13,8 +13,11 @@ use crate::{
 };
 
 /// What can go wrong beside the exchange with the upstream, and how far a request has come by then.
-const OWN_CLASSES: [(Reach, &str); 11] = [
+const OWN_CLASSES: [(Reach, &str); 14] = [
     (Reach::NeverReached, "bad_request"),
+    (Reach::NeverReached, "misdirected"),
+    (Reach::NeverReached, "cross_site"),
+    (Reach::NeverReached, "client_token"),
     (Reach::NeverReached, "client_timeout"),
     (Reach::NeverReached, "queue_timeout"),
     (Reach::NeverReached, "daily_limit"),
