@@ -9,6 +9,7 @@
 // This is where clocks, threads, sockets and files live.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod certificate;
 mod clock;
 mod conn;
 mod dial;
