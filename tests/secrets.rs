@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, net::TcpListener, path::Path};
 use fireworks_proxy::failure::FailureClass;
 use search::Search;
 use support::{
-    binary::{Binary, await_true},
+    binary::{Binary, await_true, quiet_zone},
     certs::CertificateKind,
     client::{Client, Response},
     fake::{FakeFireworks, FakeOptions},
@@ -111,7 +111,9 @@ impl Written {
 
     fn add_log(&mut self, lines: Vec<String>) {
         assert!(lines.len() > 3, "a log: {lines:#?}");
-        lines.into_iter().for_each(|line| self.add("the log", line));
+        for line in lines {
+            self.add("the log", line);
+        }
     }
 
     /// Keeps each file, and checks that there are no others than there should be.
@@ -158,7 +160,8 @@ fn start(fake: &FakeFireworks, settings: &[(&str, &str)]) -> Binary {
 
 /// Everything a running upstream can do to a request, with retries.
 fn good_and_bad_answers(fake: &FakeFireworks, written: &mut Written) {
-    let settings = [("MAX_RETRIES", "1"), ("DAILY_TOKEN_LIMIT", "100000"), ("RPS", "1000")];
+    let settings =
+        [("MAX_RETRIES", "1"), ("DAILY_TOKEN_LIMIT", "100000"), ("RPS", "1000"), ("TIMEZONE", quiet_zone())];
     let proxy = start(fake, &settings);
     let endings: [&[(&str, &str)]; 8] = [
         &[],

@@ -67,7 +67,7 @@ impl Raw {
 
     /// The value as written, or the default of the table.
     pub(super) fn text(&self, name: &'static str) -> &str {
-        self.values.get(name).map_or(setting_of(name).default, String::as_str)
+        self.values.get(name).map_or_else(|| setting_of(name).default, String::as_str)
     }
 
     /// The value parsed and checked, or the error that names it.

@@ -119,6 +119,20 @@ fn a_certificate_that_is_not_trusted_is_refused_with_its_reason() {
     }
 }
 
+#[test]
+fn a_server_key_that_is_too_weak_is_refused() {
+    let fake = FakeFireworks::start(FakeOptions {
+        certificate: CertificateKind::WeakServerKey,
+        tls_versions: TlsVersions::Only12,
+        ..FakeOptions::default()
+    });
+    let proxy = ProxyUnderTest::start(&fake, &[]);
+    for answer in expect_failure(&proxy, &[], 502, "tls_certificate", "never_reached") {
+        assert!(answer.text().contains("RSA below 2048 bits"), "{}", answer.text());
+    }
+    assert!(fake.requests().is_empty());
+}
+
 /// So what the list above refuses is refused for its fault alone.
 #[test]
 fn a_certificate_without_a_fault_is_trusted() {

@@ -3,6 +3,7 @@
 //! Owns the test authority, the leaf certificates (good and bad) it issues, and the rustls configurations made of
 //! them. It opens no connection and writes no file.
 
+mod small_rsa;
 mod weak;
 
 use std::{ops::Range, sync::Arc};
@@ -10,9 +11,12 @@ use std::{ops::Range, sync::Arc};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, ring::sign::any_supported_type};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+
+use small_rsa::SmallRsaKey;
 
 /// The names a server on this machine answers to.
 pub const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -45,6 +49,8 @@ pub enum CertificateKind {
     WeakIssuerKey,
     /// Right names and time, but issued with a SHA-1 signature, whose root is trusted.
     WeakSignature,
+    /// Right names, time and issuer, but for an RSA key of 1024 bits. TLS 1.2 only.
+    WeakServerKey,
 }
 
 /// Which TLS versions a server offers.
@@ -95,14 +101,14 @@ impl CertificateAuthority {
     pub fn trusted_pem(&self, kind: CertificateKind) -> &str {
         match kind {
             CertificateKind::WeakIssuerKey => weak::RSA_1024_ROOT,
-            CertificateKind::WeakSignature => weak::SHA_1_ROOT,
+            CertificateKind::WeakSignature | CertificateKind::WeakServerKey => weak::RSA_2048_ROOT,
             _ => &self.pem,
         }
     }
 
     /// A leaf certificate of the given kind for [`LOCAL_NAMES`].
     pub fn issue(&self, kind: CertificateKind) -> Identity {
-        let by = |issuer, params| Identity::new(Some(issuer), params);
+        let by = |issuer, params| Identity::new(Some(issuer), &params);
         match kind {
             CertificateKind::Valid => by(&self.issuer, server(&LOCAL_NAMES, 2001..2100)),
             CertificateKind::Expired => by(&self.issuer, server(&LOCAL_NAMES, 2001..2002)),
@@ -117,15 +123,18 @@ impl CertificateAuthority {
                 by(&Self::named("nobody's authority").issuer, server(&LOCAL_NAMES, 2001..2100))
             }
             CertificateKind::ForgedIssuer => by(&Self::new().issuer, server(&LOCAL_NAMES, 2001..2100)),
-            CertificateKind::SelfSigned => Identity::new(None, server(&LOCAL_NAMES, 2001..2100)),
+            CertificateKind::SelfSigned => Identity::new(None, &server(&LOCAL_NAMES, 2001..2100)),
             CertificateKind::SelfSignedAuthority => {
                 let mut params = server(&LOCAL_NAMES, 2001..2100);
                 params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-                Identity::new(None, params)
+                Identity::new(None, &params)
             }
             CertificateKind::IssuedByServer => self.issue_through_server(),
             CertificateKind::WeakIssuerKey => Identity::from_pem(weak::RSA_1024_LEAF, weak::LEAF_KEY),
             CertificateKind::WeakSignature => Identity::from_pem(weak::SHA_1_LEAF, weak::LEAF_KEY),
+            CertificateKind::WeakServerKey => {
+                Identity { chain: vec![certificate(weak::RSA_1024_SERVER)], key: Arc::new(SmallRsaKey) }
+            }
         }
     }
 
@@ -136,7 +145,7 @@ impl CertificateAuthority {
         params.distinguished_name.push(DnType::CommonName, "middle.example");
         let key = KeyPair::generate().expect("ring makes a P-256 key");
         let middle = params.signed_by(&key, &self.issuer).expect("the issuer's key signs");
-        let mut identity = Identity::new(Some(&Issuer::new(params, key)), server(&LOCAL_NAMES, 2001..2100));
+        let mut identity = Identity::new(Some(&Issuer::new(params, key)), &server(&LOCAL_NAMES, 2001..2100));
         identity.chain.push(middle.der().clone());
         identity
     }
@@ -173,38 +182,45 @@ fn server(names: &[&str], years: Range<i32>) -> CertificateParams {
 /// A leaf certificate, those between it and its root, and its private key.
 pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: Arc<dyn SigningKey>,
 }
 
 impl Identity {
     /// A certificate with a new key; without an issuer it signs itself.
-    fn new(issuer: Option<&Issuer<'static, KeyPair>>, params: CertificateParams) -> Self {
+    fn new(issuer: Option<&Issuer<'static, KeyPair>>, params: &CertificateParams) -> Self {
         let key = KeyPair::generate().expect("ring makes a P-256 key");
         let certificate = match issuer {
             Some(issuer) => params.signed_by(&key, issuer),
             None => params.self_signed(&key),
         };
         let certificate = certificate.expect("the issuer's key signs");
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let key = signing_key(&PrivatePkcs8KeyDer::from(key.serialize_der()).into());
         Self { chain: vec![certificate.der().clone()], key }
     }
 
-    fn from_pem(certificate: &str, key: &str) -> Self {
-        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+    fn from_pem(leaf: &str, key: &str) -> Self {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a private key");
-        Self { chain: vec![certificate], key }
+        Self { chain: vec![certificate(leaf)], key: signing_key(&key) }
     }
 
     /// A server configuration that shows this certificate.
     pub fn server_config(&self, versions: TlsVersions) -> Arc<ServerConfig> {
+        let shown = CertifiedKey::new(self.chain.clone(), Arc::clone(&self.key));
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions.supported())
             .expect("ring supports both versions")
             .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .expect("certificate and key belong together");
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
         Arc::new(config)
     }
+}
+
+fn certificate(pem: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate")
+}
+
+fn signing_key(key: &PrivateKeyDer<'_>) -> Arc<dyn SigningKey> {
+    any_supported_type(key).expect("ring signs with it")
 }
 
 impl TlsVersions {

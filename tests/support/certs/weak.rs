@@ -10,9 +10,10 @@
 //! ```
 //!
 //! `leaf.ext` has `subjectAltName=DNS:localhost,IP:127.0.0.1,IP:0:0:0:0:0:0:0:1` and
-//! `basicConstraints=critical,CA:FALSE`. The keys of the roots were thrown away.
+//! `basicConstraints=critical,CA:FALSE`. The keys of the roots were thrown away. The last leaf is for the key in
+//! `small_rsa.rs`, made with `openssl genrsa 1024`, and signed with SHA-256.
 
-/// The private key of both leaves, P-256.
+/// The private key of the first two leaves, P-256.
 pub(super) const LEAF_KEY: &str = "\
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgMCNClly8B4bxE4Vz
@@ -57,7 +58,7 @@ wQGUj383/E/njFkjboN+3C3wfACzaVz+zC0naY9lAEU6694v1rU4jJ0=
 ";
 
 /// A root with an RSA key of 2048 bits.
-pub(super) const SHA_1_ROOT: &str = "\
+pub(super) const RSA_2048_ROOT: &str = "\
 -----BEGIN CERTIFICATE-----
 MIIDLTCCAhWgAwIBAgIUVEGnaL4YpBRBO7Tw8/mB8Xnq20YwDQYJKoZIhvcNAQEL
 BQAwJTEjMCEGA1UEAwwad2VhayB0ZXN0IGF1dGhvcml0eSwgU0hBLTEwIBcNMjYx
@@ -80,7 +81,7 @@ zg==
 -----END CERTIFICATE-----
 ";
 
-/// What it issued, signed with SHA-1.
+/// What it issued to that key, signed with SHA-1.
 pub(super) const SHA_1_LEAF: &str = "\
 -----BEGIN CERTIFICATE-----
 MIICgzCCAWugAwIBAgIUAklXK0vV5O+j7ugAZ9odmOTcn/IwDQYJKoZIhvcNAQEF
@@ -97,5 +98,26 @@ lln74elvwcYq687UMJVvxIzSvqcKzUuFVRSPGNzOJuZJUZZI+8IbH9IaTTm2sHx3
 NEC3m0LqEObFmh64NL4de7vCn7pMm/k/UxcyEr0E0eVZnk+qzC4m7RuzAZJURG6/
 47i7wm69tJZC6JajRzqdqpDbEa5ycXbCB6hZC4peclLx5HG7FzRqgncNB7AmXMCb
 Xp0iotjC+ckPZQ3haQXboYDBbUbV4xU=
+-----END CERTIFICATE-----
+";
+
+/// What that root issued to an RSA key of 1024 bits.
+pub(super) const RSA_1024_SERVER: &str = "\
+-----BEGIN CERTIFICATE-----
+MIICyjCCAbKgAwIBAgIUfimSIGXx1rLFpVc1+4urKE6PQeUwDQYJKoZIhvcNAQEL
+BQAwJTEjMCEGA1UEAwwad2VhayB0ZXN0IGF1dGhvcml0eSwgU0hBLTEwIBcNMDEw
+MTAxMDAwMDAwWhgPMjEwMDAxMDEwMDAwMDBaMBsxGTAXBgNVBAMMEHdlYWsgdGVz
+dCBzZXJ2ZXIwgZ8wDQYJKoZIhvcNAQEBBQADgY0AMIGJAoGBANqMGipj+lLzbwDZ
+KOMAr70LioXkTBUsKaCl9WjZvvBouDB2d1aT5b6IyuTHJezYKuh6w0JRur1TvOec
+CDMCZIB5+jv0gOmX/M2S6G1dAdKfNQYijILWuW24RD/4kAmoDPhW8lA6u7poyCy2
+PFjPwYxzXUKUo8KXm0ZAoT7/P0JFAgMBAAGjfjB8MCwGA1UdEQQlMCOCCWxvY2Fs
+aG9zdIcEfwAAAYcQAAAAAAAAAAAAAAAAAAAAATAMBgNVHRMBAf8EAjAAMB0GA1Ud
+DgQWBBRA5FfP4IjnPVIesLgr+OlLZC4XRjAfBgNVHSMEGDAWgBQUrtDl5IPmu5g2
+BVBR3LyLjGIIsTANBgkqhkiG9w0BAQsFAAOCAQEANlg0rW0D2TwBbZ3KwXgIXqFu
+hOplOETG3Q2SrJ96IMqJvDRNWg4rIdxwYuSRqtpikt8uew/qFMGfj9gIv31EApZs
+nS7+Ng9yh5bDoHFJ1R54S0+3hcOw2xbUqF04yEKRcqmH/Klut+as2mqpyAWu8IU6
+NxTR0p3CBmc9TU1SALW5wPccC2FH44xUJVAxJA03foRHVdv2+QTbVkRlegwnvNzb
+alPyvzHSzXNGlAB6MEDbM5NfgivV9cbC3/KR3IDpzP/4HzwuBb7bsTpgyeTj8BWg
+zuvfb3/+eTDuqWMd95r8x8iKpeGP19w8umBgJbQOrNdqrpNd0/xgCVulA6MGfQ==
 -----END CERTIFICATE-----
 ";
