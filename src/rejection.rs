@@ -291,6 +291,24 @@ mod tests {
     }
 
     #[test]
+    fn who_is_not_let_in_is_told_what_to_do_and_nothing_that_agents_misread() {
+        for (denial, status, advice) in [
+            (Denial::Misdirected("evil.example".to_owned()), 421, "FIREWORKS_PROXY_ALLOWED_HOSTS"),
+            (Denial::CrossSite("Origin: null".to_owned()), 403, "type its address"),
+            (Denial::TokenMissing, 400, "send what FIREWORKS_PROXY_CLIENT_TOKEN"),
+            (Denial::TokenWrong, 400, "once and exactly"),
+        ] {
+            let denied = Rejection::Denied(denial);
+            let message = denied.message();
+            assert_eq!(denied.status(), status, "{message}");
+            assert!(message.contains(advice) && !message.contains("x-api-key"), "{message}");
+            for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+                assert_eq!(body(&denied, dialect)["error"]["type"], "invalid_request_error");
+            }
+        }
+    }
+
+    #[test]
     fn failures_say_whose_side_they_were_on() {
         let rejected = |class| Rejection::Upstream {
             upstream: "https://x".to_owned(),
