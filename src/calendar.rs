@@ -84,6 +84,13 @@ pub fn rfc3339(timezone: &Tz, at: Wall) -> String {
     format!("{}T{}.{:03}{sign}{hours:02}:{minutes:02}", local.date(), clock(local), local.millisecond())
 }
 
+/// A moment in plain words, to the second: `2026-05-21 14:00:00 UTC`.
+pub fn utc(at: Wall) -> String {
+    let utc = OffsetDateTime::from_unix_timestamp(at.as_unix_millis().div_euclid(1_000));
+    let utc = utc.expect("wall times are held within the calendar");
+    format!("{} {} UTC", utc.date(), clock(utc))
+}
+
 /// A moment as log lines begin: `2026-05-21 00:31:59,656`.
 pub fn log_timestamp(timezone: &Tz, at: Wall) -> String {
     let local = local_time(timezone, at);
@@ -190,6 +197,7 @@ pub(crate) mod tests {
     fn moments_are_written_to_the_millisecond() {
         let at = utc(2026, 5, 20, 14, 31) + Duration::from_millis(59_656);
         assert_eq!(log_timestamp(zone("Australia/Melbourne"), at), "2026-05-21 00:31:59,656");
+        assert_eq!(super::utc(at), "2026-05-20 14:31:59 UTC");
         assert_eq!(rfc3339(zone("UTC"), at), "2026-05-20T14:31:59.656+00:00");
     }
 

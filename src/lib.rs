@@ -17,13 +17,14 @@
 //! 1. [`net`] accepts the connection and delivers what it reads through [`proxy`] to its
 //!    [`session`], as [`event::Input`].
 //! 2. [`http`] reads the head and the body, and refuses whatever is in doubt.
-//! 3. [`route`] decides: a page of [`status`], or on to the upstream.
-//! 4. [`inspect`] walks the body once, with the scanner of [`json`].
-//! 5. [`admission`] lets it wait in the [`queue`] until the [`budget`]s have room.
-//! 6. The session's exchange asks for a connection of its own and sends the request.
+//! 3. [`access`] lets it in, or does not.
+//! 4. [`route`] decides: a page of [`status`], or on to the upstream.
+//! 5. [`inspect`] walks the body once, with the scanner of [`json`].
+//! 6. [`admission`] lets it wait in the [`queue`] until the [`budget`]s have room.
+//! 7. The session's exchange asks for a connection of its own and sends the request.
 //!    What was refused for the moment or lost before an answer is tried again, by the rules of [`retry`].
-//! 7. [`relay`] passes the response on through the [`outbox`]; [`usage`] watches it go by.
-//! 8. The reservation is settled, the [`ledger`] counts the day, [`stats`] counts everything.
+//! 8. [`relay`] passes the response on through the [`outbox`]; [`usage`] watches it go by.
+//! 9. The reservation is settled, the [`ledger`] counts the day, [`stats`] counts everything.
 //!
 //! What cannot be served ends in a [`rejection`]; what goes wrong at the upstream is a [`failure`].
 //! What does not work around us is an [`outage`]. [`context`] is what all sessions share. [`config`],
@@ -43,6 +44,8 @@ pub mod proxy;
 pub mod session;
 
 pub mod http;
+
+pub mod access;
 
 pub mod route;
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use fireworks_proxy::{
-    config::{Config, Host, Raw},
+    config::{Config, Raw},
     net::{Server, StartError, logger},
     proxy::Stopped,
 };
@@ -44,15 +44,12 @@ fn start() -> Result<Server, StartError> {
     logger::start(config.log_level, config.timezone);
     raw.warnings().for_each(|warning| warn!("{warning}"));
     let settings = config.describe(&raw);
-    let (summary, host) = (config.summary(), config.host.clone());
+    let summary = config.summary();
     let server = Server::bind(config)?;
     let addresses: Vec<String> =
         server.addresses().iter().map(|address| format!("http://{address}")).collect();
     info!("Fireworks proxy starting on {} -> {summary}", addresses.join(" and "));
     info!("{settings}");
-    if matches!(host, Host::Address(address) if !address.is_loopback()) {
-        warn!("FIREWORKS_PROXY_HOST is not a loopback address: other machines can use this proxy");
-    }
     let stopper = server.stopper();
     if let Err(error) = ctrlc::set_handler(move || stopper.stop()) {
         warn!("Ctrl-C ends the proxy at once, without saving: {error}");

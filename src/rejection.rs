@@ -2,16 +2,22 @@
 //! them as it would its provider's.
 //!
 //! Statuses that clients give a meaning of their own are avoided: Kimi CLI shows membership texts on
-//! 401, 402 and 403, and Claude Code falls back to non-streaming on 404.
+//! 401, 402 and 403, and Claude Code falls back to non-streaming on 404. So a wrong secret is 400, and 403
+//! goes to browsers alone: no agent sends what it answers to. Nor does a message say `x-api-key`, which
+//! Claude Code takes for a key that is not valid.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::{
+    access::Denial,
     budget::WaitsFor,
     failure::{Failure, Reach},
-    http::{HttpError, write::Answer},
+    http::{
+        HttpError,
+        write::{Answer, CLIENT_TOKEN_FIELD},
+    },
     route::Dialect,
 };
 
@@ -26,6 +32,8 @@ const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(5);
 pub enum Rejection {
     /// The request breaks the rules of HTTP or of this proxy.
     BadRequest(HttpError),
+    /// It is not let in.
+    Denied(Denial),
     /// The client took too long to send it.
     ClientTooSlow,
     /// A page of ours was asked for with a method other than GET and HEAD.
@@ -68,6 +76,9 @@ impl Rejection {
     pub fn status(&self) -> u16 {
         match self {
             Self::BadRequest(error) => error.status(),
+            Self::Denied(Denial::Misdirected(_)) => 421,
+            Self::Denied(Denial::CrossSite(_)) => 403,
+            Self::Denied(Denial::TokenMissing | Denial::TokenWrong) => 400,
             Self::ClientTooSlow => 408,
             Self::PageMethod => 405,
             Self::QueueTimeout { .. } | Self::DailyLimit { .. } => 429,
@@ -80,6 +91,9 @@ impl Rejection {
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) | Self::PageMethod => "bad_request",
+            Self::Denied(Denial::Misdirected(_)) => "misdirected",
+            Self::Denied(Denial::CrossSite(_)) => "cross_site",
+            Self::Denied(Denial::TokenMissing | Denial::TokenWrong) => "client_token",
             Self::ClientTooSlow => "client_timeout",
             Self::QueueTimeout { .. } => "queue_timeout",
             Self::DailyLimit { .. } => "daily_limit",
@@ -117,7 +131,9 @@ impl Rejection {
                 },
             }),
         };
-        let answer = Answer::json(self.status(), &body);
+        let answer = Answer::json(self.status(), &body)
+            .with("Cache-Control", "no-store")
+            .with("X-Content-Type-Options", "nosniff");
         match self {
             Self::QueueTimeout { room_in, .. } => answer.with("Retry-After", retry_after(*room_in)),
             Self::Draining => answer.with("Retry-After", retry_after(None)),
@@ -132,6 +148,7 @@ impl Rejection {
     pub fn message(&self) -> String {
         match self {
             Self::BadRequest(error) => error.to_string(),
+            Self::Denied(denial) => denial_message(denial),
             Self::ClientTooSlow => "the request did not arrive in time".to_owned(),
             Self::PageMethod => "this page answers GET and HEAD only".to_owned(),
             Self::QueueTimeout { waited, waited_for: WaitsFor::Pace, .. } => format!(
@@ -166,7 +183,7 @@ impl Rejection {
     fn anthropic_type(&self) -> &'static str {
         match self {
             Self::BadRequest(HttpError::BodyTooLarge) => "request_too_large",
-            Self::BadRequest(_) | Self::PageMethod => "invalid_request_error",
+            Self::BadRequest(_) | Self::Denied(_) | Self::PageMethod => "invalid_request_error",
             Self::ClientTooSlow => "timeout_error",
             Self::QueueTimeout { .. } | Self::DailyLimit { .. } => "rate_limit_error",
             Self::Draining => "overloaded_error",
@@ -177,7 +194,7 @@ impl Rejection {
 
     fn openai_type(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) | Self::PageMethod => "invalid_request_error",
+            Self::BadRequest(_) | Self::Denied(_) | Self::PageMethod => "invalid_request_error",
             Self::ClientTooSlow => "timeout",
             Self::QueueTimeout { .. } => "rate_limit_error",
             // Kimi Code gives up at once on it, instead of ten retries.
@@ -186,6 +203,27 @@ impl Rejection {
             Self::Upstream { failure, .. } if failure.class.is_timeout() => "timeout",
             Self::Upstream { .. } => "api_error",
         }
+    }
+}
+
+fn denial_message(denial: &Denial) -> String {
+    match denial {
+        Denial::Misdirected(host) => format!(
+            "the request is for the host \"{host}\", which is no address of this proxy; use localhost, or add \
+             the host to FIREWORKS_PROXY_ALLOWED_HOSTS"
+        ),
+        Denial::CrossSite(sign) => format!(
+            "the request comes from a web page of another origin ({sign}), and only programs may use this \
+             proxy; to see a page of it, type its address"
+        ),
+        Denial::TokenMissing => format!(
+            "this proxy asks for a secret: send what FIREWORKS_PROXY_CLIENT_TOKEN was set to in the header \
+             {CLIENT_TOKEN_FIELD}"
+        ),
+        Denial::TokenWrong => format!(
+            "the header {CLIENT_TOKEN_FIELD} is not, once and exactly, what FIREWORKS_PROXY_CLIENT_TOKEN was \
+             set to"
+        ),
     }
 }
 
@@ -250,6 +288,24 @@ mod tests {
         assert_eq!(field(&spent, "Retry-After"), None);
         assert_eq!(body(&spent, Dialect::OpenAi)["error"]["type"], "insufficient_quota");
         assert!(spent.message().contains("resets at 2026-05-22T00:00"));
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_told_what_to_do_and_nothing_that_agents_misread() {
+        for (denial, status, advice) in [
+            (Denial::Misdirected("evil.example".to_owned()), 421, "FIREWORKS_PROXY_ALLOWED_HOSTS"),
+            (Denial::CrossSite("Origin: null".to_owned()), 403, "type its address"),
+            (Denial::TokenMissing, 400, "send what FIREWORKS_PROXY_CLIENT_TOKEN"),
+            (Denial::TokenWrong, 400, "once and exactly"),
+        ] {
+            let denied = Rejection::Denied(denial);
+            let message = denied.message();
+            assert_eq!(denied.status(), status, "{message}");
+            assert!(message.contains(advice) && !message.contains("x-api-key"), "{message}");
+            for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+                assert_eq!(body(&denied, dialect)["error"]["type"], "invalid_request_error");
+            }
+        }
     }
 
     #[test]

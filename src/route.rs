@@ -56,7 +56,7 @@ pub fn route(method: &str, target: &str, upstream: &Upstream) -> Route {
         "/" if is_read => Route::Root,
         "/health" if is_read => Route::Health,
         "/usage" if is_read => Route::Usage,
-        "/health" | "/usage" => Route::PageMethodNotAllowed,
+        "/" | "/health" | "/usage" => Route::PageMethodNotAllowed,
         _ => Route::Forward(forward(method, target, &upstream.base_path)),
     }
 }
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(to_fireworks("GET", "/health"), Route::Health);
         assert_eq!(to_fireworks("HEAD", "/usage"), Route::Usage);
         assert_eq!(to_fireworks("POST", "/usage"), Route::PageMethodNotAllowed);
-        assert_eq!(forwarded("POST", "/").target, "/inference/");
+        assert_eq!(to_fireworks("POST", "/?x"), Route::PageMethodNotAllowed);
         assert_eq!(forwarded("GET", "/healthy").target, "/inference/healthy");
     }
 

@@ -15,13 +15,14 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 24] = [
+const EDGES: [(&str, &[&str]); 25] = [
     ("main", &["net", "proxy"]),
     ("net", &["proxy", "event", "failure", "ledger", "outage"]),
     ("proxy", &["session", "context", "event", "ledger", "memory", "status"]),
     (
         "session",
         &[
+            "access",
             "admission",
             "budget",
             "context",
@@ -44,7 +45,8 @@ const EDGES: [(&str, &[&str]); 24] = [
     ("status", &["budget", "context", "failure", "http", "stats"]),
     ("admission", &["budget", "queue"]),
     ("relay", &["http", "outbox", "usage"]),
-    ("rejection", &["budget", "failure", "http", "route"]),
+    ("access", &["http"]),
+    ("rejection", &["access", "budget", "failure", "http", "route"]),
     ("retry", &["failure", "http"]),
     ("inspect", &["http", "json"]),
     ("usage", &["json"]),

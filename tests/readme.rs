@@ -6,6 +6,7 @@ mod support;
 use std::{collections::BTreeSet, iter::successors, time::Duration};
 
 use fireworks_proxy::{
+    access::Denial,
     budget::WaitsFor,
     config::SETTINGS,
     failure::{Failure, FailureClass},
@@ -172,7 +173,13 @@ fn next_rejection(rejection: &Rejection) -> Option<Rejection> {
             HttpError::TargetTooLong => Rejection::BadRequest(HttpError::BodyTooLarge),
             HttpError::BodyTooLarge => Rejection::BadRequest(HttpError::UnsupportedVersion),
             HttpError::UnsupportedVersion => Rejection::BadRequest(HttpError::UnknownExpectation),
-            HttpError::UnknownExpectation => Rejection::ClientTooSlow,
+            HttpError::UnknownExpectation => Rejection::Denied(Denial::Misdirected(String::new())),
+        },
+        Rejection::Denied(denial) => match denial {
+            Denial::Misdirected(_) => Rejection::Denied(Denial::CrossSite(String::new())),
+            Denial::CrossSite(_) => Rejection::Denied(Denial::TokenMissing),
+            Denial::TokenMissing => Rejection::Denied(Denial::TokenWrong),
+            Denial::TokenWrong => Rejection::ClientTooSlow,
         },
         Rejection::ClientTooSlow => Rejection::PageMethod,
         Rejection::PageMethod => Rejection::QueueTimeout {

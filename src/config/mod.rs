@@ -4,128 +4,22 @@
 //! types or names. Owns the table of settings and every error about them; each error names the
 //! variable, its value and what is accepted. Reads no environment: `main` hands the variables in.
 
+mod access;
+mod raw;
 mod settings;
 mod timeouts;
 mod upstream;
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    fmt::{self, Write as _},
-    ops::RangeInclusive,
-    str::FromStr,
-    time::Duration,
-};
+use std::{ops::RangeInclusive, time::Duration};
 
 use log::LevelFilter;
 use time_tz::Tz;
 
+pub use access::{Access, ClientToken, Host, HostName};
+pub use raw::{ConfigError, Raw};
 pub use settings::{PREFIX, SETTINGS, Setting, nearest_name};
 pub use timeouts::Timeouts;
 pub use upstream::Upstream;
-
-/// The settings as they were written, by name. Only names that are known and set are in it.
-#[derive(Debug, Clone, Default)]
-pub struct Raw {
-    values: BTreeMap<&'static str, String>,
-    /// Names that begin as ours do and mean nothing.
-    unknown: Vec<String>,
-}
-
-impl Raw {
-    /// Picks our settings out of an environment. Names are compared without case, as Windows does.
-    /// An empty value counts as not set, which is how most shells and service managers clear one.
-    ///
-    /// # Errors
-    /// When one of our values is not Unicode text.
-    pub fn from_variables(
-        variables: impl Iterator<Item = (OsString, OsString)>,
-    ) -> Result<Self, ConfigError> {
-        let mut raw = Self::default();
-        for (name, value) in variables {
-            let name = name.to_string_lossy().to_ascii_uppercase();
-            if !name.starts_with(PREFIX) {
-                continue;
-            }
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
-                raw.unknown.push(name);
-                continue;
-            };
-            let value = value.into_string().map_err(|value| ConfigError {
-                name: setting.name,
-                value: value.to_string_lossy().into_owned(),
-                accepted: "text in UTF-8".to_owned(),
-            })?;
-            if !value.trim().is_empty() {
-                raw.values.insert(setting.name, value.trim().to_owned());
-            }
-        }
-        Ok(raw)
-    }
-
-    /// One warning for each name that begins as ours do but is not one of them.
-    pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.unknown.iter().map(|name| {
-            format!("{name} is not a setting of this proxy; did you mean {}?", nearest_name(name))
-        })
-    }
-
-    fn is_set(&self, name: &str) -> bool {
-        self.values.contains_key(name)
-    }
-
-    /// The value as written, or the default of the table.
-    fn text(&self, name: &'static str) -> &str {
-        let written = self.values.get(name).map(String::as_str);
-        written.unwrap_or_else(|| {
-            let setting = SETTINGS.iter().find(|setting| setting.name == name);
-            setting.expect("every name read is in the table of settings").default
-        })
-    }
-
-    /// The value parsed and checked, or the error that names it.
-    fn parse<T: FromStr>(
-        &self,
-        name: &'static str,
-        accepted: &str,
-        is_meant: impl Fn(&T) -> bool,
-    ) -> Result<T, ConfigError> {
-        let parsed = self.text(name).parse().ok().filter(is_meant);
-        parsed.ok_or_else(|| self.error(name, accepted))
-    }
-
-    fn error(&self, name: &'static str, accepted: &str) -> ConfigError {
-        ConfigError { name, value: self.text(name).to_owned(), accepted: accepted.to_owned() }
-    }
-}
-
-/// A setting whose value cannot be meant. The start ends with exit code 2.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The variable.
-    pub name: &'static str,
-    /// What was written.
-    pub value: String,
-    /// What could have been written.
-    pub accepted: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}={:?} is not accepted; wanted: {}", self.name, self.value, self.accepted)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
-    /// 127.0.0.1 and, where the machine has it, `::1`.
-    Localhost,
-    /// One address.
-    Address(std::net::IpAddr),
-}
 
 /// A token limit per minute and whether the operator chose it.
 ///
@@ -159,6 +53,8 @@ pub struct Config {
     pub port: u16,
     /// The listen address.
     pub host: Host,
+    /// Who may come in.
+    pub access: Access,
     /// Where requests go.
     pub upstream: Upstream,
     /// PEM file of further trusted roots.
@@ -217,16 +113,18 @@ impl Config {
     /// Gives the settings their meaning.
     ///
     /// # Errors
-    /// The first value, in the table's order, that cannot be meant.
+    /// The first value found that cannot be meant.
     pub fn from_raw(raw: &Raw) -> Result<Self, ConfigError> {
         let ratio =
             |name| raw.parse(name, "a ratio above 0 and at most 1", |ratio| *ratio > 0.0 && *ratio <= 1.0);
+        let host = Host::from_raw(raw)?;
         Ok(Self {
             requests_per_second: raw.parse("FIREWORKS_PROXY_RPS", "a number from 0.001 to 1000", |rate| {
                 REQUESTS_PER_SECOND.contains(rate)
             })?,
             port: raw.parse("FIREWORKS_PROXY_PORT", "a whole number from 0 to 65535", |_| true)?,
-            host: parse_host(raw)?,
+            access: Access::from_raw(raw, &host)?,
+            host,
             upstream: Upstream::parse(raw.text("FIREWORKS_PROXY_UPSTREAM")).ok_or_else(|| {
                 let accepted = "https://host[:port][/path], or http:// for localhost, without credentials";
                 let mut error = raw.error("FIREWORKS_PROXY_UPSTREAM", accepted);
@@ -293,18 +191,10 @@ impl Config {
         format!("tokens per minute: prompt={prompt} uncached={uncached} generated={generated}")
     }
 
-    /// One line: every setting with its value, those that were set marked, and what the token limits
-    /// come to. Holds no secret, because no setting is one.
+    /// One line: every setting with its value, secrets hidden, those that were set marked, and what the
+    /// token limits come to.
     pub fn describe(&self, raw: &Raw) -> String {
-        let mut line = String::from("settings |");
-        for setting in &SETTINGS {
-            let origin = if raw.is_set(setting.name) { " (set)" } else { "" };
-            let value = raw.text(setting.name);
-            let name = setting.name.trim_start_matches(PREFIX);
-            let value = if value.is_empty() { "-" } else { value };
-            write!(line, " {name}={value}{origin}").expect("a String takes every write");
-        }
-        line + " | meaning: at most these " + &self.tokens_used_at_most()
+        format!("settings |{} | meaning: at most these {}", raw.describe(), self.tokens_used_at_most())
     }
 }
 
@@ -332,17 +222,6 @@ fn without_credentials(url: &str) -> String {
         _ => url.to_owned(),
     };
     shown + &query
-}
-
-fn parse_host(raw: &Raw) -> Result<Host, ConfigError> {
-    let name = "FIREWORKS_PROXY_HOST";
-    let text = raw.text(name);
-    if text.eq_ignore_ascii_case("localhost") {
-        return Ok(Host::Localhost);
-    }
-    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address = literal.parse().map(Host::Address);
-    address.map_err(|_| raw.error(name, "localhost or an IP address of this machine"))
 }
 
 fn parse_seconds(raw: &Raw, name: &'static str) -> Result<Duration, ConfigError> {

@@ -6,6 +6,9 @@
 /// What every variable of ours begins with.
 pub const PREFIX: &str = "FIREWORKS_PROXY_";
 
+/// The only setting whose value is never shown.
+const SECRET: &str = "FIREWORKS_PROXY_CLIENT_TOKEN";
+
 /// One environment variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
@@ -17,8 +20,15 @@ pub struct Setting {
     pub meaning: &'static str,
 }
 
+impl Setting {
+    /// Whether its value must not be shown.
+    pub fn is_secret(&self) -> bool {
+        self.name == SECRET
+    }
+}
+
 /// Every setting, in the order of the README's table.
-pub const SETTINGS: [Setting; 28] = [
+pub const SETTINGS: [Setting; 30] = [
     Setting {
         name: "FIREWORKS_PROXY_RPS",
         default: "20",
@@ -33,6 +43,16 @@ pub const SETTINGS: [Setting; 28] = [
         name: "FIREWORKS_PROXY_HOST",
         default: "localhost",
         meaning: "listen address; `localhost` means 127.0.0.1 and, where the machine has it, ::1",
+    },
+    Setting {
+        name: "FIREWORKS_PROXY_ALLOWED_HOSTS",
+        default: "",
+        meaning: "further names and IP addresses that clients reach the proxy by, with commas between them",
+    },
+    Setting {
+        name: SECRET,
+        default: "",
+        meaning: "secret that clients have to send as `x-fireworks-proxy-token`; at least 16 characters",
     },
     Setting {
         name: "FIREWORKS_PROXY_UPSTREAM",

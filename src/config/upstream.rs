@@ -58,8 +58,8 @@ impl std::fmt::Display for Upstream {
     }
 }
 
-/// `host`, `host:port`, `[v6]` or `[v6]:port`.
-fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
+/// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`; the brackets are taken off.
+pub(super) fn split_authority(authority: &str) -> Option<(&str, Option<&str>)> {
     if let Some(bracketed) = authority.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;

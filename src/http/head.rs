@@ -29,9 +29,16 @@ pub enum Version {
 }
 
 /// The fields of a head, in the order and spelling in which they came.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Fields {
     list: Vec<(Box<str>, Box<[u8]>)>,
+}
+
+/// Names without values: some of these are credentials.
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 impl Fields {

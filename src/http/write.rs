@@ -5,6 +5,9 @@
 
 use super::head::{Framing, RequestHead, ResponseHead};
 
+/// The field in which clients send the secret of this proxy. It is for us alone and never forwarded.
+pub const CLIENT_TOKEN_FIELD: &str = "x-fireworks-proxy-token";
+
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -15,8 +18,8 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 ///
 /// Replaced, or added where it was absent: `Host`, and `Accept-Encoding` (identity, because usage is
 /// read from the answer; one, however many there were). The target is the upstream's and the version
-/// HTTP/1.1. Left out: hop-by-hop fields, `Expect` (already answered) and `Trailer` (chunked bodies are
-/// joined). Added: `Connection: close`, and `Content-Length` where the body came chunked.
+/// HTTP/1.1. Left out: hop-by-hop fields, `Expect` (already answered), `Trailer` (chunked bodies are
+/// joined) and [`CLIENT_TOKEN_FIELD`]. Added: `Connection: close`, and `Content-Length` where the body came chunked.
 pub fn upstream_request(head: &RequestHead, target: &str, authority: &str, body_bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     line(&mut out, &[head.method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
@@ -53,6 +56,7 @@ fn is_dropped_from_request(head: &RequestHead, name: &str) -> bool {
     head.fields.is_hop_by_hop(name)
         || name.eq_ignore_ascii_case("expect")
         || name.eq_ignore_ascii_case("trailer")
+        || name.eq_ignore_ascii_case(CLIENT_TOKEN_FIELD)
 }
 
 /// The head of a relayed response.
@@ -149,11 +153,13 @@ const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
+        403 => "Forbidden",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
         417 => "Expectation Failed",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         502 => "Bad Gateway",
@@ -176,7 +182,7 @@ mod tests {
         let head = parse_request(
             b"POST /v1/messages?beta=true HTTP/1.1\r\nhost: localhost:8787\r\nX-Api-Key: k\r\n\
               accept-encoding: gzip, br\r\nAccept-Encoding: zstd\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n\
-              Expect: 100-continue\r\nanthropic-beta: a,b\r\nContent-Length: 2\r\nX-Odd:  caf\xc3\xa9 \r\n\r\n",
+              Expect: 100-continue\r\nX-Fireworks-Proxy-Token: secret\r\nanthropic-beta: a,b\r\nContent-Length: 2\r\nX-Odd:  caf\xc3\xa9 \r\n\r\n",
         )
         .expect("accepted");
         let text = upstream_request(&head, "/inference/v1/messages?beta=true", "api.fireworks.ai", 2);

@@ -162,7 +162,7 @@ pub(super) mod tests {
         pub(in crate::net) fn ask(&self) -> String {
             let mut client = TcpStream::connect(self.address).expect("the proxy listens");
             client.set_read_timeout(Some(SOON)).expect("a time");
-            let request = b"GET /v1/models HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+            let request = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
             client.write_all(request).expect("the proxy reads");
             let mut answer = String::new();
             client.read_to_string(&mut answer).expect("an answer");

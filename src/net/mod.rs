@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod accept;
+mod certificate;
 mod clock;
 mod conn;
 mod dial;

@@ -8,7 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 
-use super::StartError;
+use super::{StartError, certificate};
 use crate::{
     config::{Config, ConfigError},
     failure::{Failure, FailureClass},
@@ -56,11 +56,13 @@ impl Connector {
 
 /// What a TLS error amounts to.
 pub(super) fn failure_of(error: &Error) -> Failure {
-    let class = match error {
-        Error::InvalidCertificate(_) | Error::NoCertificatesPresented => FailureClass::TlsCertificate,
-        _ => FailureClass::TlsOther,
-    };
-    Failure::new(class, error.to_string())
+    match error {
+        Error::InvalidCertificate(why) => {
+            Failure::new(FailureClass::TlsCertificate, certificate::reason(why))
+        }
+        Error::NoCertificatesPresented => Failure::new(FailureClass::TlsCertificate, "it shows none"),
+        _ => Failure::new(FailureClass::TlsOther, error.to_string()),
+    }
 }
 
 fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), StartError> {

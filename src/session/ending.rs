@@ -127,14 +127,23 @@ impl Session {
         ctx: &mut Context,
         now: Now,
     ) {
-        ctx.stats.requests += 1;
-        ctx.stats.refused += 1;
-        ctx.stats.count_failure(rejection.reach(), rejection.code());
-        let line = format!("refused a request with {}: {}", rejection.status(), rejection.message());
-        ctx.log(Level::Warn, line);
+        note_refusal(rejection, ctx);
         let answer = rejection.answer(dialect.unwrap_or(Dialect::OpenAi), rejection.reach());
         self.outbox.push(&answer.to_bytes(false, true));
         self.flush(Next::Linger, ctx, now);
+    }
+
+    /// Answers a request that is not let in. Its body is not read, so the connection is of no use after it.
+    pub(super) fn turn_away(
+        &mut self,
+        rejection: &Rejection,
+        head: &RequestHead,
+        ctx: &mut Context,
+        now: Now,
+    ) {
+        note_refusal(rejection, ctx);
+        let answer = rejection.answer(Dialect::of(&head.target), rejection.reach());
+        self.answer(&answer, head, Next::Linger, ctx, now);
     }
 
     pub(super) fn answer(
@@ -187,6 +196,15 @@ impl Session {
     pub fn is_busy(&self) -> bool {
         !matches!(self.phase, Phase::Head | Phase::Closed)
     }
+}
+
+/// Counts and logs a request that was refused before it was read whole.
+fn note_refusal(rejection: &Rejection, ctx: &mut Context) {
+    ctx.stats.requests += 1;
+    ctx.stats.refused += 1;
+    ctx.stats.count_failure(rejection.reach(), rejection.code());
+    let line = format!("refused a request with {}: {}", rejection.status(), rejection.message());
+    ctx.log(Level::Warn, line);
 }
 
 /// The refusal of a generation request when the day's tokens are spent.

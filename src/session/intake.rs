@@ -3,6 +3,7 @@
 
 use super::{Next, Phase, Session, ending, job::Job, job::Upload};
 use crate::{
+    access,
     admission::Waiter,
     context::Context,
     failure::Reach,
@@ -71,6 +72,9 @@ impl Session {
     }
 
     fn begin_request(&mut self, head: RequestHead, head_bytes: usize, ctx: &mut Context, now: Now) {
+        if let Err(denial) = access::check(&head, &ctx.config.access) {
+            return self.turn_away(&Rejection::Denied(denial), &head, ctx, now);
+        }
         let answer = match route(&head.method, &head.target, &ctx.config.upstream) {
             Route::Root => status::root(),
             Route::Health => status::health::page(ctx, now),

@@ -26,9 +26,22 @@ pub fn root() -> Answer {
     )
 }
 
-/// A page: JSON that no cache keeps.
+/// A page that loads nothing, runs nothing and stands in no frame.
+const NOTHING_BUT_TEXT: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// A page of JSON.
 fn page(status: u16, body: &Value) -> Answer {
-    Answer::json(status, body).with("Cache-Control", "no-store")
+    protected(Answer::json(status, body), NOTHING_BUT_TEXT)
+}
+
+/// What every page of ours tells browsers: that no cache keeps it, that it is what its type says, what it
+/// may do, and that other sites neither embed it nor learn its address.
+fn protected(page: Answer, content_security_policy: &str) -> Answer {
+    page.with("Cache-Control", "no-store")
+        .with("X-Content-Type-Options", "nosniff")
+        .with("Content-Security-Policy", content_security_policy)
+        .with("Referrer-Policy", "no-referrer")
+        .with("Cross-Origin-Resource-Policy", "same-origin")
 }
 
 /// A moment in the configured time zone.

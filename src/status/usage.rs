@@ -13,8 +13,11 @@ use crate::{
 };
 
 /// What can go wrong beside the exchange with the upstream, and how far a request has come by then.
-const OWN_CLASSES: [(Reach, &str); 11] = [
+const OWN_CLASSES: [(Reach, &str); 14] = [
     (Reach::NeverReached, "bad_request"),
+    (Reach::NeverReached, "misdirected"),
+    (Reach::NeverReached, "cross_site"),
+    (Reach::NeverReached, "client_token"),
     (Reach::NeverReached, "client_timeout"),
     (Reach::NeverReached, "queue_timeout"),
     (Reach::NeverReached, "daily_limit"),
@@ -38,6 +41,7 @@ pub fn page(ctx: &mut Context, now: Now) -> Answer {
             "requests": requests(ctx, now.mono),
             "failures": failures(&ctx.stats),
             "wait_seconds": {"p50": p50, "p95": p95, "p99": p99},
+            "memory": memory(ctx),
             "bucket": bucket(ctx, now.mono),
             "lanes": lanes(ctx, now.mono),
         }),
@@ -89,6 +93,14 @@ fn failures(stats: &Stats) -> Value {
     };
     let sides = [Reach::NeverReached, Reach::MayHaveReached, Reach::Acknowledged];
     sides.map(|reach| (reach.name().to_owned(), Value::Object(side(reach)))).into_iter().collect()
+}
+
+fn memory(ctx: &Context) -> Value {
+    json!({
+        "held_bytes": ctx.memory.held_bytes(),
+        "limit_bytes": ctx.config.buffered_bytes_max,
+        "is_tight": ctx.memory.is_tight(),
+    })
 }
 
 fn bucket(ctx: &mut Context, now: Mono) -> Value {

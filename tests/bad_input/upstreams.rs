@@ -4,7 +4,7 @@
 #[cfg(target_os = "linux")]
 use crate::support::{binary::Binary, client::Client};
 use crate::support::{
-    certs::CertificateKind,
+    certs::{CertificateKind, TlsVersions},
     failing::expect_failure,
     fake::{FakeFireworks, FakeOptions},
     log,
@@ -79,17 +79,67 @@ fn a_proxy_that_may_open_no_more_sockets_says_that_it_is_its_own_fault() {
     assert_eq!(ask("POST", CHAT, &body_of("m", false)).status(), 200);
 }
 
+/// Each kind of bad certificate, and what is said of it.
+const NOT_TRUSTED: [(CertificateKind, &[&str]); 11] = [
+    (CertificateKind::Expired, &["it expired on 2002-01-01 00:00:00 UTC, and this machine's clock says 20"]),
+    (CertificateKind::NotYetValid, &["it is not valid before 2090-01-01 00:00:00 UTC", "clock says 20"]),
+    (CertificateKind::WrongHost, &["it is for wrong.example, not for localhost"]),
+    (CertificateKind::CommonNameOnly, &["it is for no host", "not for localhost"]),
+    (CertificateKind::UnknownIssuer, &["its issuer is not trusted", "FIREWORKS_PROXY_CA_FILE"]),
+    (CertificateKind::ForgedIssuer, &["a signature does not hold: it is forged, or "]),
+    (CertificateKind::SelfSigned, &["its issuer is not trusted: it is self-signed, or "]),
+    (CertificateKind::SelfSignedAuthority, &["it is an authority's own, as self-signed ones often are"]),
+    (CertificateKind::IssuedByServer, &["it was issued by a server's certificate, which may issue none"]),
+    (CertificateKind::WeakIssuerKey, &["a signature does not hold", "RSA below 2048 bits"]),
+    (CertificateKind::WeakSignature, &["it is signed with SHA-1, which is too weak"]),
+];
+
 #[test]
-fn a_certificate_that_is_not_trusted_is_a_bad_gateway() {
+fn a_certificate_that_is_not_trusted_is_refused_with_its_reason() {
     log::collect();
-    for certificate in [CertificateKind::Expired, CertificateKind::WrongHost, CertificateKind::UnknownIssuer]
-    {
-        let fake = FakeFireworks::start(FakeOptions { certificate, ..FakeOptions::default() });
+    for (certificate, reason) in NOT_TRUSTED {
+        for tls_versions in [TlsVersions::Only12, TlsVersions::Only13] {
+            let options = FakeOptions { certificate, tls_versions, ..FakeOptions::default() };
+            let fake = FakeFireworks::start(options);
+            let proxy = ProxyUnderTest::start(&fake, &[("MAX_RETRIES", "5")]);
+            let said = expect_failure(&proxy, &[], 502, "tls_certificate", "never_reached");
+            for answer in said {
+                let text = answer.text();
+                assert!(reason.iter().all(|part| text.contains(part)), "{certificate:?}: {text}");
+                assert!(text.contains(": its certificate is not trusted ("), "{certificate:?}: {text}");
+            }
+            assert!(fake.requests().is_empty(), "{certificate:?}: nothing of a request was sent");
+            assert_eq!(fake.statistics().connections, 4, "{certificate:?}: one try for each request");
+            let lines = log::lines_with(&format!("localhost:{}/", fake.port()));
+            let tells = |line: &String| {
+                line.contains(reason[0]) && line.contains("the request never reached Fireworks")
+            };
+            assert!(lines.iter().any(tells), "{certificate:?}: {lines:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_key_that_is_too_weak_is_refused() {
+    let fake = FakeFireworks::start(FakeOptions {
+        certificate: CertificateKind::WeakServerKey,
+        tls_versions: TlsVersions::Only12,
+        ..FakeOptions::default()
+    });
+    let proxy = ProxyUnderTest::start(&fake, &[]);
+    for answer in expect_failure(&proxy, &[], 502, "tls_certificate", "never_reached") {
+        assert!(answer.text().contains("RSA below 2048 bits"), "{}", answer.text());
+    }
+    assert!(fake.requests().is_empty());
+}
+
+/// So what the list above refuses is refused for its fault alone.
+#[test]
+fn a_certificate_without_a_fault_is_trusted() {
+    for tls_versions in [TlsVersions::Only12, TlsVersions::Only13] {
+        let fake = FakeFireworks::start(FakeOptions { tls_versions, ..FakeOptions::default() });
         let proxy = ProxyUnderTest::start(&fake, &[]);
-        expect_failure(&proxy, &[], 502, "tls_certificate", "never_reached");
-        assert!(fake.requests().is_empty(), "{certificate:?}");
-        let lines = log::lines_with(&format!("localhost:{}", fake.port()));
-        assert!(lines.iter().any(|line| line.contains("the request never reached Fireworks")), "{lines:#?}");
+        assert_eq!(proxy.post(CHAT, &[], &body_of("m", true)).status(), 200, "{tls_versions:?}");
     }
 }
 

@@ -21,11 +21,9 @@ fn the_base_path_is_put_before_the_target_once_and_the_query_stays() {
         ("/inferences", "/inference/inferences"),
         ("/v1/models?next=/inference/x", "/inference/v1/models?next=/inference/x"),
         ("//v1//models/", "/inference//v1//models/"),
-        ("/?probe", "/inference/?probe"),
     ];
     let mut client = proxy.connect();
     for (asked, _) in targets {
-        // Anything but GET and HEAD on `/` is forwarded.
         client.request("DELETE", asked, &[], b"");
         client.read_response();
     }

@@ -105,6 +105,7 @@ pub struct FakeFireworks {
     hub: Arc<Hub>,
     address: SocketAddr,
     authority: Arc<CertificateAuthority>,
+    certificate: CertificateKind,
     tls: bool,
 }
 
@@ -129,7 +130,7 @@ impl FakeFireworks {
         });
         let acceptor = Acceptor { hub: Arc::clone(&hub), defaults, tls };
         hub.spawn("fake-accept", move || acceptor.run(&listener));
-        Self { hub, address, authority, tls: options.tls }
+        Self { hub, address, authority, certificate: options.certificate, tls: options.tls }
     }
 
     /// A fake with nothing but defaults: TLS, valid certificate, no limits.
@@ -157,9 +158,9 @@ impl FakeFireworks {
         }
     }
 
-    /// The certificate authority's certificate as PEM text.
+    /// The root that a proxy before it is to trust, as PEM text.
     pub fn ca_pem(&self) -> String {
-        self.authority.pem().to_owned()
+        self.authority.trusted_pem(self.certificate).to_owned()
     }
 
     /// A client configuration that trusts this fake.
