@@ -3,7 +3,7 @@
 //! - [`ending`]: the end of a run, which nobody has to wait for.
 //! - [`process`]: memory, descriptors and processor time of the proxy.
 //! - [`program`]: where the proxy's release binary is.
-//! - [`ranks`]: percentiles.
+//! - [`ranks`]: percentiles of times.
 //! - [`rest`]: how everything comes to rest after the load, and how the proxy ends.
 //!
 //! Each example compiles all of it and uses a part.
