@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::attacks::ALL;
 
 /// How long each attack is held, with all its connections open.
-const SECONDS_DEFAULT: [u64; 2] = [10, 2];
+const SECONDS_DEFAULT: [u64; 2] = [10, 1];
 
 /// What the proxy is told to buffer at most: less than the uploads of the attack come to.
 const BUFFERED_MIB_DEFAULT: [u64; 2] = [512, 128];
@@ -86,7 +86,7 @@ pub(crate) fn help() -> String {
     format!(
         "usage: cargo run --release --example siege [-- OPTIONS]
   --quick            fewer connections for a shorter time: all of it within a minute
-  --seconds N        how long each attack is held, 1 to 600            [10, quick: 2]
+  --seconds N        how long each attack is held, 1 to 600            [10, quick: 1]
   --buffered-mib N   what the proxy may buffer in all                  [512, quick: 128]
   --only NAME        this attack and no other; may be repeated:
 {names}  --proxy PATH       the binary to besiege, instead of building it"

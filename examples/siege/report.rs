@@ -72,16 +72,20 @@ pub(crate) fn show_siege(siege: &Siege, quiet: Option<&Siege>) {
 
 /// What the attacks cost, and the verdict.
 pub(crate) fn show(results: &Results, violations: &[String]) {
-    print("\nMemory: by how much it grew, and what is allowed");
+    print(
+        "\nMemory: by how much it grew, and what is allowed; what was kept, and more after the same once more",
+    );
     for siege in &results.sieges {
         let Some(attack) = siege.phase.attack else { continue };
         let connections = siege.phase.connections;
         print(&format!(
-            "  {:<10} {:>8} of {:>8} KiB, {:>9} bytes for each connection",
+            "  {:<10} {:>8} of {:>8} KiB, {:>9} bytes for each connection; kept {:>6} KiB, and {:>5} KiB",
             attack.name,
             siege.growth() / 1024,
             attack.allowance.bytes(connections, &results.options) / 1024,
             siege.growth() / connections.max(1) as u64,
+            siege.kept() / 1024,
+            siege.kept_again() / 1024,
         ));
     }
     let count = if violations.is_empty() { "none".to_owned() } else { violations.len().to_string() };

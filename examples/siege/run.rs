@@ -23,7 +23,7 @@ const PATIENCE_SECONDS: &str = "600";
 
 /// How long honest users alone work at most before what an attack takes is compared: what the proxy uses for the first
 /// time, is no growth.
-const WARM_UP_MAX: Duration = Duration::from_secs(1);
+const WARM_UP_MAX: Duration = Duration::from_millis(500);
 
 /// All that is known in the end.
 pub(crate) struct Results {
@@ -35,6 +35,8 @@ pub(crate) struct Results {
 /// One attack on one proxy, from its start to its end.
 pub(crate) struct Siege {
     pub(crate) phase: Phase,
+    /// The same attack once more on the same proxy, and not held: it must find all the memory that it needs.
+    pub(crate) again: Option<Phase>,
     /// The proxy at rest after honest users alone: what an attack's memory is compared with.
     pub(crate) quiet: Option<Sample>,
     /// How the process ended when it was told to.
@@ -51,8 +53,18 @@ impl Siege {
 
     /// How much of that was left at rest.
     pub(crate) fn kept(&self) -> u64 {
-        self.phase.at_rest.zip(self.quiet).map_or(0, |(rest, quiet)| rest.memory.saturating_sub(quiet.memory))
+        difference(self.phase.at_rest, self.quiet)
     }
+
+    /// How much more was left after the second time.
+    pub(crate) fn kept_again(&self) -> u64 {
+        difference(self.again.as_ref().and_then(|again| again.at_rest), self.phase.at_rest)
+    }
+}
+
+/// By how much memory is more than it was, in bytes; 0 where it is not measured.
+fn difference(now: Option<Sample>, then: Option<Sample>) -> u64 {
+    now.zip(then).map_or(0, |(now, then)| now.memory.saturating_sub(then.memory))
 }
 
 /// Runs all attacks, each on a proxy of its own: what an allocator keeps of one attack would hide what the next takes.
@@ -82,8 +94,9 @@ fn besiege(
     let field = Field { proxy: &proxy, fake, options, connections_max, before };
     let quiet = field.run(None, options.duration.min(WARM_UP_MAX)).at_rest;
     let phase = field.run(attack, options.duration);
-    let (ended, log) = end_proxy(proxy, phase.is_alive);
-    Siege { phase, quiet, ended, log }
+    let again = attack.map(|attack| field.run(Some(attack), Duration::ZERO));
+    let (ended, log) = end_proxy(proxy, again.as_ref().unwrap_or(&phase).is_alive);
+    Siege { phase, again, quiet, ended, log }
 }
 
 fn start_proxy(program: &Path, fake: &FakeFireworks, options: &Options) -> Binary {

@@ -17,7 +17,7 @@ pub(super) const CONNECTS: Attack = Attack {
     lasts: Lasts::ForTheTime,
     reaches_upstream: Reaches::Nothing,
     // Those of one turn at most are open at once.
-    allowance: Allowance { bytes_per_connection: 0, bytes_in_all: 2 * MIB, includes_buffered: false },
+    allowance: Allowance { bytes_per_connection: 0, bytes_in_all: MIB, includes_buffered: false },
 };
 
 pub(super) const PIPELINES: Attack = Attack {

@@ -26,5 +26,5 @@ pub(super) const HEADS: Attack = Attack {
     lasts: Lasts::ForTheTime,
     reaches_upstream: Reaches::Nothing,
     // What an idle one costs, and the bytes of its head with the vector's room to grow.
-    allowance: Allowance { bytes_per_connection: 4 * KIB, bytes_in_all: MIB, includes_buffered: false },
+    allowance: Allowance { bytes_per_connection: 2 * KIB, bytes_in_all: MIB, includes_buffered: false },
 };

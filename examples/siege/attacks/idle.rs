@@ -13,6 +13,6 @@ pub(super) const IDLE: Attack = Attack {
     manner: |_| Manner { opening: Arc::from([]), then: Then::Nothing, reading: Reading::Nothing },
     lasts: Lasts::ForTheTime,
     reaches_upstream: Reaches::Nothing,
-    // A session and its timer in the core, a socket and its place in two maps in the shell: each below a kilobyte.
-    allowance: Allowance { bytes_per_connection: 2 * KIB, bytes_in_all: MIB, includes_buffered: false },
+    // A session and its timer in the core, a socket and its place in two maps in the shell: together below a kilobyte.
+    allowance: Allowance { bytes_per_connection: KIB, bytes_in_all: MIB, includes_buffered: false },
 };

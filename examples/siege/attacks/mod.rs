@@ -21,7 +21,7 @@ const MIB: u64 = 1024 * 1024;
 /// One kibibyte.
 const KIB: u64 = 1024;
 
-/// All of them, those that should leave least behind first.
+/// All of them, from those that send nothing to those that send most.
 pub(crate) const ALL: [&Attack; 9] = [
     &idle::IDLE,
     &heads::HEADS,
