@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use crate::answer::{check_beginning, check_whole};
 use crate::books::{Books, HeadSeen, Outcome, Record, Stage};
-use crate::ending::{Ending, Over};
+use crate::common::ending::{Ending, Over};
 use crate::support::client::{Client, Cut, CutReason, ResponseHead};
 use crate::verdict::{MAX_HOLD, MAX_WAIT};
 use crate::work::{Manner, Request, Work};

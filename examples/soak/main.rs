@@ -10,12 +10,11 @@
 //! three times, by its agent, by the fake and by the proxy's `/usage`, and the three must agree. One minute is enough
 //! for a verdict on everything but slow leaks. Ends with exit code 1 if the proxy broke a rule, and says which.
 //!
-//! - [`options`]: the command line; [`program`]: where the binary is; [`run`]: the run as a whole.
+//! - [`options`]: the command line; [`run`]: the run as a whole; [`common`]: what it shares with the siege.
 //! - [`work`]: what an agent asks for, and in what manner.
 //! - [`agent`]: how it asks, and what it sees; [`answer`]: whether that is what the fake has sent.
-//! - [`ending`]: the end of the run, which nobody has to wait for.
 //! - [`books`]: what the agents saw, and which of it the fake did.
-//! - [`process`]: memory, descriptors and processor time of the proxy; [`memory`]: whether it grew.
+//! - [`memory`]: whether the proxy's memory grew.
 //! - [`verdict`]: the rules, and who broke them.
 //! - [`report`]: the figures.
 
@@ -25,14 +24,14 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod agent;
 mod answer;
 mod books;
-mod ending;
 mod memory;
 mod options;
-mod process;
-mod program;
 mod report;
 mod run;
 mod verdict;
@@ -40,6 +39,7 @@ mod work;
 
 use std::process::ExitCode;
 
+use common::program;
 use options::Options;
 
 fn main() -> ExitCode {

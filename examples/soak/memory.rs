@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::process::Sample;
+use crate::common::process::Sample;
 
 /// By how much two moments of the same traffic may differ, for each agent: the body of one request, of which the mean
 /// is 43 KB, and the buffers of its two connections. All agents at once is the most that chance can do, and what the

@@ -10,9 +10,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::books::{Outcome, Record, Tally};
+use crate::common::process::Sample;
+use crate::common::ranks::nearest_rank;
+use crate::common::rest::Rest;
 use crate::options::Options;
-use crate::process::Sample;
-use crate::run::{Rest, Results};
+use crate::run::Results;
 use crate::support::fake::Fault;
 use crate::verdict::Verdict;
 
@@ -163,11 +165,7 @@ fn show_waits(records: &[Record]) {
 
 fn percentiles(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
-    let nearest_rank = |percent: usize| {
-        let rank = (times.len() * percent).div_ceil(100).max(1);
-        times.get(rank - 1).copied().unwrap_or_default().as_secs_f64()
-    };
-    let [p50, p95, p99, max] = [50, 95, 99, 100].map(nearest_rank);
+    let [p50, p95, p99, max] = [50, 95, 99, 100].map(|percent| nearest_rank(&times, percent).as_secs_f64());
     format!("p50 {p50:.3} s  p95 {p95:.3} s  p99 {p99:.3} s  max {max:.3} s")
 }
 

@@ -104,7 +104,7 @@ impl Delivery<'_> {
                 self.middle(part)?;
             }
             if !part.bytes.is_empty() {
-                self.send(&self.framed(&part.bytes))?;
+                self.send(&self.framed(&part.padded()))?;
             }
             sent(part.generated);
         }
@@ -117,10 +117,9 @@ impl Delivery<'_> {
         self.pause(self.script.stall)?;
         self.cut_at(Cut::MidStream)?;
         if self.script.cut == Some(Cut::InChunk) {
-            let framed = self.framed(&next.bytes);
-            self.send(
-                &framed[..framed.len() - next.bytes.len().div_ceil(2) - self.framing.data_end().len()],
-            )?;
+            let data = next.padded();
+            let framed = self.framed(&data);
+            self.send(&framed[..framed.len() - data.len().div_ceil(2) - self.framing.data_end().len()])?;
             return Err(Stop::Cut);
         }
         Ok(())

@@ -166,10 +166,11 @@ impl Hub {
 
     /// Records a request, and returns its number.
     pub(super) fn begin(&self, request: &RecordedRequest) -> usize {
+        // A large body is not copied while others wait for the lock.
+        let record = request.record(self.read(|state| state.keep_bodies));
         self.update(|state| {
-            let body = if state.keep_bodies { request.body.clone() } else { Vec::new() };
             let number = state.requests.len();
-            state.requests.push(RecordedRequest { number, body, ..request.clone() });
+            state.requests.push(RecordedRequest { number, ..record });
             let statistics = &mut state.statistics;
             statistics.requests += 1;
             statistics.in_flight += 1;

@@ -81,6 +81,24 @@ impl RecordedRequest {
         serde_json::from_slice(&self.body).ok()
     }
 
+    /// A copy for the record, with or without the body.
+    pub(super) fn record(&self, keeps_body: bool) -> Self {
+        Self {
+            number: self.number,
+            connection: self.connection,
+            method: self.method.clone(),
+            target: self.target.clone(),
+            http10: self.http10,
+            headers: self.headers.clone(),
+            head: self.head.clone(),
+            body: if keeps_body { self.body.clone() } else { Vec::new() },
+            arrived: self.arrived,
+            status: self.status,
+            fault: self.fault,
+            outcome: self.outcome,
+        }
+    }
+
     /// True when the connection may carry another request after this one.
     pub(super) fn keeps_alive(&self) -> bool {
         let close = self.header("connection").is_some_and(|value| has_token(value, "close"));

@@ -9,6 +9,8 @@ mod headers;
 mod openai;
 mod responses;
 
+use std::borrow::Cow;
+
 use super::demand::{Demand, Dialect, Endpoint, Usage};
 use super::limits::{Dimension, Lane, Limits, Used};
 use super::script::{Script, UsageReport};
@@ -23,6 +25,10 @@ const WORDS: [&str; 12] = [
     "amber", "birch", "café", "delta", "ember", "fjord", "grove", "harbor", "iris", "jasper", "krähe",
     "linden",
 ];
+
+/// What a comment in an event stream begins and ends with. It means nothing to who reads the stream.
+const PADDING_START: &[u8] = b": ";
+const PADDING_END: &[u8] = b"\n\n";
 
 /// The text of an answer of that many delta events, for tests to compare with.
 pub fn answer_text(events: usize) -> String {
@@ -52,6 +58,29 @@ pub(super) struct Part {
     pub(super) generated: u64,
     /// True for the paced events that carry a word.
     pub(super) delta: bool,
+    /// Bytes of a comment behind it, which are made when they are sent: there may be a lot of them.
+    padding: usize,
+}
+
+impl Part {
+    /// What is sent of it.
+    pub(super) fn padded(&self) -> Cow<'_, [u8]> {
+        if self.padding == 0 {
+            return Cow::Borrowed(&self.bytes);
+        }
+        let mut bytes = Vec::with_capacity(self.length());
+        bytes.extend_from_slice(&self.bytes);
+        bytes.extend_from_slice(PADDING_START);
+        bytes.resize(bytes.len() + self.padding, b'.');
+        bytes.extend_from_slice(PADDING_END);
+        Cow::Owned(bytes)
+    }
+
+    /// How many bytes that is.
+    fn length(&self) -> usize {
+        let around = if self.padding == 0 { 0 } else { PADDING_START.len() + PADDING_END.len() };
+        self.bytes.len() + self.padding + around
+    }
 }
 
 /// What a writer of one dialect needs to know.
@@ -145,7 +174,7 @@ impl Answer {
 
     /// Bytes of the whole body.
     pub(super) fn body_length(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len()).sum()
+        self.parts.iter().map(Part::length).sum()
     }
 
     /// Replaces the bytes by opaque ones of the same length that claim to be gzip, when the script wants that.
@@ -155,6 +184,10 @@ impl Answer {
             let magic = [0x1f, 0x8b, 0x08];
             let noise = (0..u8::MAX).cycle().map(|byte| byte.wrapping_mul(167) ^ 0x5a);
             let mut opaque = magic.into_iter().chain(noise);
+            for part in &mut self.parts {
+                part.bytes = part.padded().into_owned();
+                part.padding = 0;
+            }
             for byte in self.parts.iter_mut().flat_map(|part| &mut part.bytes) {
                 *byte = opaque.next().unwrap_or_default();
             }
@@ -198,7 +231,7 @@ impl Reply {
 
     /// A body that is sent in one piece.
     fn whole(&self, body: String) -> Part {
-        Part { bytes: body.into_bytes(), generated: self.usage.generated, delta: false }
+        Part { bytes: body.into_bytes(), generated: self.usage.generated, ..Part::default() }
     }
 
     /// One event per word, with its share of the generated tokens.
@@ -208,6 +241,7 @@ impl Reply {
             bytes: write(word).into_bytes(),
             generated: total * (at + 1) / count - total * at / count,
             delta: true,
+            padding: 0,
         })
     }
 }
@@ -220,12 +254,9 @@ fn charge_the_rest(parts: &mut [Part], generated: u64) {
     }
 }
 
-/// Adds to each delta event a comment, which means nothing to who reads the stream.
+/// Adds a comment to each delta event.
 fn pad(parts: &mut [Part], bytes: usize) {
-    let comment = [b": ", vec![b'.'; bytes].as_slice(), b"\n\n"].concat();
-    for part in parts.iter_mut().filter(|part| part.delta) {
-        part.bytes.extend_from_slice(&comment);
-    }
+    parts.iter_mut().filter(|part| part.delta).for_each(|part| part.padding = bytes);
 }
 
 /// An event that carries no word.

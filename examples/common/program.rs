@@ -6,6 +6,10 @@ use std::process::{Command, Stdio};
 /// The binary's name in `Cargo.toml`.
 const NAME: &str = "fireworks-proxy";
 
+/// What cargo tells who it runs about their package. Build scripts that watch such variables would run again, and what
+/// rests on them would be built again, each time that cargo is run by cargo.
+const ABOUT_US: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 /// The binary that was given. Otherwise cargo builds it, if cargo has started us, as it builds none for an example; and
 /// otherwise it is the one in the folder above ours.
 pub(crate) fn find(given: Option<&Path>) -> Result<PathBuf, String> {
@@ -25,7 +29,13 @@ pub(crate) fn find(given: Option<&Path>) -> Result<PathBuf, String> {
 /// Has cargo build it, which takes no time if it is there, and asks where it went.
 fn build(cargo: &Path) -> Result<PathBuf, String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    for (name, _) in std::env::vars_os() {
+        if ABOUT_US.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .args(["build", "--release", "--message-format", "json-render-diagnostics", "--bin", NAME])
         .arg("--manifest-path")
         .arg(manifest)
