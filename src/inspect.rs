@@ -1,6 +1,6 @@
 //! What a request's body tells about what it will cost and who sent it.
 //!
-//! The body is walked once. Nothing here fails a request: what cannot be read is forwarded as it is,
+//! The body is walked once, as it comes, so that no turn is spent on a large one as a whole. Nothing here fails a request: what cannot be read is forwarded as it is,
 //! with its cost guessed from its size.
 
 use crate::{
@@ -34,18 +34,34 @@ pub struct Inspection {
     pub is_json: bool,
 }
 
+/// Walks a body as it comes.
+#[derive(Debug, Default)]
+pub struct Inspector {
+    scanner: Scanner<Key>,
+    visitor: BodyVisitor,
+}
+
+impl Inspector {
+    /// Takes in the next bytes of the body.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.scanner.feed(bytes, &mut self.visitor);
+    }
+
+    /// The body is whole: what it was found to hold. The head may name the session too.
+    pub fn finish(mut self, fields: &Fields) -> Inspection {
+        let is_json = self.scanner.finish(&mut self.visitor);
+        let BodyVisitor { inspection, cache_key, user_id, user } = self.visitor;
+        let of_body = || cache_key.or(user_id).or(user);
+        Inspection { is_json, agent_session: session_in_head(fields).or_else(of_body), ..inspection }
+    }
+}
+
 impl Inspection {
-    /// Walks `body`, and looks into the head for the session.
+    /// Walks a body that is whole.
     pub fn of(fields: &Fields, body: &[u8]) -> Self {
-        let mut scanner = Scanner::default();
-        let mut visitor = BodyVisitor::default();
-        scanner.feed(body, &mut visitor);
-        let is_json = scanner.finish(&mut visitor);
-        let mut inspection = visitor.inspection;
-        inspection.is_json = is_json;
-        let of_body = visitor.cache_key.or(visitor.user_id).or(visitor.user);
-        inspection.agent_session = session_in_head(fields).or(of_body);
-        inspection
+        let mut inspector = Inspector::default();
+        inspector.feed(body);
+        inspector.finish(fields)
     }
 }
 

@@ -265,9 +265,18 @@ impl Server {
     fn write(&mut self, id: ConnId, now: Now) {
         for _ in 0..WRITES_PER_TURN {
             let Some(conn) = self.conns.get_mut(&id) else { return };
-            match conn.write(self.proxy.pending_write(id)) {
+            let pending = self.proxy.pending_write(id);
+            let pending_bytes = pending.len();
+            match conn.write(pending) {
                 Ok(0) => return,
-                Ok(count) => self.tell(id, Input::Wrote(count), now),
+                Ok(count) => {
+                    self.tell(id, Input::Wrote(count), now);
+                    // What is pending now has only just been made: the answer to another request of a client
+                    // that sends many at once. Others come first.
+                    if count == pending_bytes {
+                        break;
+                    }
+                }
                 // A server may answer before it has read all of a request, and then close: what it
                 // said comes first. The socket tells an error once, and no event follows: it is tried again
                 // until it has nothing more to say.

@@ -17,7 +17,7 @@ use crate::{
         body::BodyReader,
         head::{Fields, Framing, RequestHead},
     },
-    inspect::Inspection,
+    inspect::{Inspection, Inspector},
     route::Forward,
     time::Mono,
 };
@@ -43,6 +43,8 @@ pub(super) struct Upload {
     head_bytes: usize,
     reader: BodyReader,
     body: Vec<u8>,
+    /// Looks at the body of a request that costs tokens, as it comes.
+    inspector: Option<Box<Inspector>>,
     /// The most that the body may come to: what was announced, or else the limit.
     body_bytes_max: usize,
     arrived: Mono,
@@ -70,6 +72,7 @@ impl Upload {
         Ok(Self {
             reader: BodyReader::new(head.framing),
             body: Vec::new(),
+            inspector: forward.is_generation.then(Box::default),
             head,
             head_bytes,
             forward,
@@ -92,6 +95,9 @@ impl Upload {
             }
             self.make_room(progress.payload.len());
             self.body.extend_from_slice(progress.payload);
+            if let Some(inspector) = &mut self.inspector {
+                inspector.feed(progress.payload);
+            }
             used += progress.used;
         }
     }
@@ -178,13 +184,10 @@ pub(super) struct Job {
 impl Job {
     /// Inspects a request that was read whole, and finds its lane.
     pub(super) fn new(upload: Upload, ctx: &mut Context, now: Mono) -> Self {
-        let Upload { head, head_bytes, forward, mut body, arrived, .. } = upload;
+        let Upload { head, head_bytes, forward, mut body, inspector, arrived, .. } = upload;
         // Of a chunked body nobody knew how long it would be.
         body.shrink_to_fit();
-        let mut inspection = Inspection::default();
-        if forward.is_generation {
-            inspection = Inspection::of(&head.fields, &body);
-        }
+        let inspection = inspector.map(|inspector| inspector.finish(&head.fields)).unwrap_or_default();
         let mut job = Self {
             asked: asked(&inspection, body.len(), ctx.config.chars_per_token),
             hold_until: hold_until(&head, arrived, now, &ctx.config),
