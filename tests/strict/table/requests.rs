@@ -248,6 +248,7 @@ fn large() -> Vec<RequestCase> {
         case("a head of the largest size", "RFC 9112, 3", field(HEAD_BYTES_MAX), GET_X, Open),
         case("a head that is too large", "RFC 9110, 5.4", field(HEAD_BYTES_MAX + 1), &[], Refused(431)),
         case("a head that is far too large", "RFC 9110, 5.4", field(2 * HEAD_BYTES_MAX), &[], Refused(431)),
+        case("a head without end", "RFC 9110, 5.4", "x".repeat(HEAD_BYTES_MAX), &[], Refused(431)),
         case("as many fields as are allowed", "RFC 9110, 5.4", fields(HEAD_FIELDS_MAX), GET_X, Open),
         case("too many fields", "RFC 9110, 5.4", fields(HEAD_FIELDS_MAX + 1), &[], Refused(431)),
         case("a target that is too long", "RFC 9112, 3", target(TARGET_BYTES_MAX + 1), &[], Refused(414)),
