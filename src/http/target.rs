@@ -59,8 +59,8 @@ pub(super) fn check_host(version: Version, fields: &Fields) -> Result<(), HttpEr
 }
 
 /// `uri-host [ ":" port ]` (RFC 9110, section 7.2): an IPv6 address in brackets, or a name as DNS has them
-/// (IPv4 addresses look alike). Of RFC 3986's names, those with escapes or commas are left out: readers
-/// differ about them. An empty one names no origin (RFC 9110, section 4.2.1).
+/// (IPv4 addresses look alike). An empty name is no origin (RFC 9110, section 4.2.1). Of what RFC 3986 has
+/// besides, names with escapes or commas and empty ports are refused: readers differ about them.
 fn is_host(value: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(value) else { return false };
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));

@@ -132,6 +132,7 @@ const HOSTS: &[Row] = &[
     ("a host with a query", "RFC 9112, 3.2", b"Host: localhost?x", &[], Refused(400)),
     ("a host with an escape", "RFC 9112, 3.2", b"Host: local%68ost", &[], Refused(400)),
     ("a host with obs-text", "RFC 9112, 3.2", b"Host: localhost\xff", &[], Refused(400)),
+    ("an empty port", "RFC 9110, 7.2", b"Host: localhost:", &[], Refused(400)),
     ("a port that is no number", "RFC 9110, 7.2", b"Host: localhost:http", &[], Refused(400)),
     ("a port with plus", "RFC 9110, 7.2", b"Host: localhost:+80", &[], Refused(400)),
     ("a port above 65535", "RFC 9110, 7.2", b"Host: localhost:65536", &[], Refused(400)),
