@@ -28,11 +28,11 @@ enum State {
 /// A position within the chunked coding (RFC 9112, section 7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chunked {
-    /// Before the first digit of a chunk's size: a digit is required.
+    /// Before the first digit of a chunk's size: a digit is required, and white space is none.
     Start,
     /// After `digits` of the size.
     Size { size: u64, digits: u8 },
-    /// In the extension behind a size, of which `read` bytes have gone by.
+    /// In the extension behind a size (section 7.1.1), of which `read` bytes have gone by.
     Extension { size: u64, read: usize },
     /// After the CR that ends the size line.
     SizeEnd { size: u64 },
@@ -42,7 +42,7 @@ enum Chunked {
     DataCr,
     /// After that CR: LF.
     DataLf,
-    /// At the start of a trailer line, or of the closing blank line.
+    /// At the start of a trailer line (section 7.1.2), or of the closing blank line. `read` counts all trailers.
     TrailerStart { read: usize },
     /// In the name of a trailer field.
     TrailerName { read: usize },
@@ -131,7 +131,9 @@ fn take(left: &mut u64, available: usize) -> usize {
 }
 
 impl Chunked {
-    /// The position after one byte of framing; `None` after the last.
+    /// The position after one byte of framing; `None` after the last. What stands here is accepted, and
+    /// everything else is refused: no line end but CRLF (RFC 9112, section 2.2), no control character in what
+    /// is read past (RFC 9110, section 5.5), no folding (RFC 9112, section 5.2).
     fn step(self, byte: u8) -> Result<Option<Self>, HttpError> {
         Ok(Some(match (self, byte) {
             (Self::Start, _) => Self::Size { size: 0, digits: 0 }.size_digit(byte)?,

@@ -52,7 +52,7 @@ impl RequestHead {
 /// A response's head, checked.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
-    /// The status code, 100 to 599 without 101.
+    /// The status code, 100 to 999 without 101.
     pub status: u16,
     /// The reason phrase as it came; may be empty.
     pub reason: Box<[u8]>,
@@ -189,13 +189,14 @@ fn is_version(word: &[u8]) -> bool {
     matches!(word, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
 }
 
-/// RFC 9110, section 15: there are five classes, and a code outside of them says nothing. 101 would answer
-/// an `Upgrade`, which is never forwarded (15.2.2).
+/// RFC 9110, section 15: there is no class below 100. Above 599 there is none either, but who gets such an
+/// answer is told what to make of it, and it ends like any other. 101 would answer an `Upgrade`, which is never
+/// forwarded (15.2.2).
 const fn check_status(status: u16) -> Result<(), HttpError> {
     match status {
         101 => Err(HttpError::Malformed("it switches protocols, which nobody asked for")),
-        100..=599 => Ok(()),
-        _ => Err(HttpError::Malformed("the status is not between 100 and 599")),
+        0..100 => Err(HttpError::Malformed("a status below 100")),
+        _ => Ok(()),
     }
 }
 

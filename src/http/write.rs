@@ -59,7 +59,7 @@ fn is_dropped_from_request(head: &RequestHead, name: &str) -> bool {
 
 /// The head of a relayed response.
 ///
-/// Left out: hop-by-hop fields, and the `Content-Length: 0` that a 204 must not have (RFC 9110, section
+/// Left out: hop-by-hop fields (RFC 9110, section 7.6.1), and the `Content-Length: 0` that a 204 must not have (RFC 9110, section
 /// 8.6). Added: `Transfer-Encoding: chunked` where `chunked`, the fields in
 /// `extra`, and `Connection: close` where `close`.
 pub fn relayed_response(head: &ResponseHead, chunked: bool, close: bool, extra: &[(&str, &str)]) -> Vec<u8> {
