@@ -10,6 +10,8 @@ use std::{
 
 const FILE_CODE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
+/// The rules of HTTP, with their unit tests: an hour's reading.
+const HTTP_CODE_LINES_MAX: usize = 1_000;
 /// The shell's part of the whole: what is in it cannot be tested under virtual time.
 const SHELL_PERCENT_MAX: usize = 20;
 
@@ -85,6 +87,8 @@ struct Source {
     room: String,
     /// The file without its tests.
     code: String,
+    /// Its tests.
+    tests: String,
 }
 
 fn sources() -> Vec<Source> {
@@ -99,8 +103,8 @@ fn sources() -> Vec<Source> {
         let name = first.replace(".rs", "");
         let text = fs::read_to_string(&path).expect("UTF-8");
         // Tests come last in every file.
-        let code = text.split("#[cfg(test)]").next().expect("a first part").to_owned();
-        Source { room: name, path: relative, code }
+        let (code, tests) = text.split_once("#[cfg(test)]").unwrap_or((&text, ""));
+        Source { room: name, path: relative, code: code.to_owned(), tests: tests.to_owned() }
     };
     files.into_iter().map(source).collect()
 }
@@ -247,6 +251,36 @@ fn files_and_functions_stay_short() {
     let total: usize = all.iter().map(|(lines, _)| lines).sum();
     let shell: usize = all.iter().filter(|(_, source)| source.room == "net").map(|(lines, _)| lines).sum();
     assert!(shell * 100 <= total * SHELL_PERCENT_MAX, "the shell has {shell} of {total} lines of code");
+}
+
+#[test]
+fn the_rules_of_http_can_be_read_in_an_hour() {
+    let sources = sources();
+    let http: Vec<_> = sources.iter().filter(|source| source.room == "http").collect();
+    let lines: usize =
+        http.iter().map(|source| code_lines(&source.code).len() + code_lines(&source.tests).len()).sum();
+    println!("{lines} lines of code in http");
+    assert!(lines < HTTP_CODE_LINES_MAX, "{lines} lines of code in http");
+    for source in http {
+        let place = source.path.display();
+        assert!(source.code.contains("RFC 9"), "{place} names no section that its rules are from");
+        for name in dependencies().iter().filter(|name| *name != "httparse") {
+            let uses = |line: &&&str| line.contains(&format!("{name}::"));
+            let code = code_lines(&source.code);
+            assert_eq!(code.iter().find(uses), None, "{place} needs more than httparse");
+        }
+    }
+}
+
+/// What the program depends on, as code names it.
+fn dependencies() -> Vec<String> {
+    let manifest = include_str!("../Cargo.toml");
+    let (_, list) = manifest.split_once("\n[dependencies]\n").expect("a list of dependencies");
+    let lines = list.lines().take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name.replace('-', "_"));
+    let names: Vec<String> = names.collect();
+    assert!(names.len() > 5, "the dependencies are found: {names:?}");
+    names
 }
 
 /// Prints the figures of the house; `cargo test --test house -- --nocapture` shows them.

@@ -3,7 +3,7 @@
 //! The reader copies nothing. It checks the framing of the bytes it is given and points at the
 //! payload among them, so that the caller can pass on either.
 
-use super::{CHUNK_EXTENSION_BYTES_MAX, HttpError, TRAILER_BYTES_MAX, head::Framing};
+use super::{CHUNK_EXTENSION_BYTES_MAX, HttpError, TRAILER_BYTES_MAX, framing::Framing, is_token_byte};
 
 /// So many hexadecimal digits hold every 64-bit size, and the shift cannot overflow.
 const CHUNK_SIZE_DIGITS_MAX: u8 = 16;
@@ -28,11 +28,11 @@ enum State {
 /// A position within the chunked coding (RFC 9112, section 7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chunked {
-    /// Before the first digit of a chunk's size: a digit is required.
+    /// Before the first digit of a chunk's size: a digit is required, and white space is none.
     Start,
     /// After `digits` of the size.
     Size { size: u64, digits: u8 },
-    /// In the extension behind a size, of which `read` bytes have gone by.
+    /// In the extension behind a size (section 7.1.1), of which `read` bytes have gone by.
     Extension { size: u64, read: usize },
     /// After the CR that ends the size line.
     SizeEnd { size: u64 },
@@ -42,7 +42,7 @@ enum Chunked {
     DataCr,
     /// After that CR: LF.
     DataLf,
-    /// At the start of a trailer line, or of the closing blank line.
+    /// At the start of a trailer line (section 7.1.2), or of the closing blank line. `read` counts all trailers.
     TrailerStart { read: usize },
     /// In the name of a trailer field.
     TrailerName { read: usize },
@@ -131,7 +131,9 @@ fn take(left: &mut u64, available: usize) -> usize {
 }
 
 impl Chunked {
-    /// The position after one byte of framing; `None` after the last.
+    /// The position after one byte of framing; `None` after the last. What stands here is accepted, and
+    /// everything else is refused: no line end but CRLF (RFC 9112, section 2.2), no control character in what
+    /// is read past (RFC 9110, section 5.5), no folding (RFC 9112, section 5.2).
     fn step(self, byte: u8) -> Result<Option<Self>, HttpError> {
         Ok(Some(match (self, byte) {
             (Self::Start, _) => Self::Size { size: 0, digits: 0 }.size_digit(byte)?,
@@ -186,12 +188,6 @@ impl Chunked {
     }
 }
 
-/// RFC 9110, section 5.6.2.
-const fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,38 +239,12 @@ mod tests {
     }
 
     #[test]
-    fn chunk_framing_is_strict() {
-        let long_extension =
-            [b"1;".to_vec(), vec![b'x'; CHUNK_EXTENSION_BYTES_MAX], b"\r\na\r\n".to_vec()].concat();
-        let long_trailer =
-            [b"0\r\na: ".to_vec(), vec![b'x'; TRAILER_BYTES_MAX], b"\r\n\r\n".to_vec()].concat();
-        for body in [
-            &b"\r\n\r\n"[..],
-            b";x\r\n",
-            b"+5\r\nhello\r\n",
-            b"-5\r\nhello\r\n",
-            b"0x5\r\nhello\r\n",
-            b" 5\r\nhello\r\n",
-            b"5 \r\nhello\r\n",
-            b"5\nhello\r\n",
-            b"5\rhello\r\n",
-            b"5\r\nhelloo\r\n",
-            b"5\r\nhello\n",
-            b"5;a\nb\r\nhello\r\n",
-            b"5;a\rb\r\nhello\r\n",
-            b"12345678123456781\r\n",
-            b"g\r\n",
-            b"0\r\n no name\r\n\r\n",
-            b"0\r\n: v\r\n\r\n",
-            b"0\r\nname v\r\n\r\n",
-            b"0\r\nname: v\n\r\n",
-            b"0\r\nname: v\x01\r\n\r\n",
-            b"0\r\n\n",
-            &long_extension,
-            &long_trailer,
-        ] {
-            assert!(read(Framing::Chunked, body).is_err(), "{:?}", String::from_utf8_lossy(body));
-        }
+    fn an_endless_extension_and_endless_trailers_are_refused() {
+        let extension = |bytes| [b"1;".to_vec(), vec![b'x'; bytes], b"\r\na\r\n0\r\n\r\n".to_vec()].concat();
+        assert!(read(Framing::Chunked, &extension(CHUNK_EXTENSION_BYTES_MAX - 1)).is_ok());
+        assert!(read(Framing::Chunked, &extension(CHUNK_EXTENSION_BYTES_MAX)).is_err());
+        let trailers = [b"0\r\n".to_vec(), b"a: b\r\n".repeat(TRAILER_BYTES_MAX / 5)].concat();
+        assert!(read(Framing::Chunked, &trailers).is_err());
     }
 
     #[test]

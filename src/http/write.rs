@@ -3,6 +3,8 @@
 //! Names, values, order and spelling are kept as they came. What is left out, replaced or added is
 //! listed at each function, and nothing else is.
 
+use std::fmt;
+
 use super::head::{Framing, RequestHead, ResponseHead};
 
 /// The field in which clients send the secret of this proxy. It is for us alone and never forwarded.
@@ -61,13 +63,15 @@ fn is_dropped_from_request(head: &RequestHead, name: &str) -> bool {
 
 /// The head of a relayed response.
 ///
-/// Left out: hop-by-hop fields. Added: `Transfer-Encoding: chunked` where `chunked`, the fields in
+/// Left out: hop-by-hop fields (RFC 9110, section 7.6.1), and the `Content-Length: 0` that a 204 must not have (RFC 9110, section
+/// 8.6). Added: `Transfer-Encoding: chunked` where `chunked`, the fields in
 /// `extra`, and `Connection: close` where `close`.
 pub fn relayed_response(head: &ResponseHead, chunked: bool, close: bool, extra: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    line(&mut out, &[b"HTTP/1.1 ", head.status.to_string().as_bytes(), b" ", head.reason.as_bytes()]);
+    line(&mut out, &[b"HTTP/1.1 ", head.status.to_string().as_bytes(), b" ", &head.reason]);
     for (name, value) in head.fields.iter() {
-        if !head.fields.is_hop_by_hop(name) {
+        let is_forbidden = head.status == 204 && name.eq_ignore_ascii_case("content-length");
+        if !is_forbidden && !head.fields.is_hop_by_hop(name) {
             field(&mut out, name, value);
         }
     }
@@ -96,8 +100,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer with a JSON body.
-    pub fn json(status: u16, body: &serde_json::Value) -> Self {
+    /// An answer with a body that displays as JSON.
+    pub fn json(status: u16, body: &impl fmt::Display) -> Self {
         let mut body = body.to_string().into_bytes();
         body.push(b'\n');
         Self { status, fields: vec![("Content-Type", "application/json".to_owned())], body }
@@ -162,6 +166,7 @@ const fn reason(status: u16) -> &'static str {
         421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
@@ -222,7 +227,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_head_announces_its_body_and_holds_it_back() {
-        let answer = Answer::json(200, &serde_json::json!({"a": 1})).with("Retry-After", "3");
+        let answer = Answer::json(200, &"{\"a\":1}").with("Retry-After", "3");
         let text = String::from_utf8(answer.to_bytes(true, true)).expect("ASCII");
         assert!(
             text.contains("Content-Length: 8\r\n") && text.ends_with("Connection: close\r\n\r\n"),

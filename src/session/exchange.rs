@@ -53,7 +53,7 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 enum Stage {
     Connecting,
-    Head { inbox: Vec<u8>, search: HeadSearch },
+    Head { inbox: Vec<u8>, search: HeadSearch, interim_answers: u8 },
     Body(Box<Relay>),
     Held(Box<HeldAnswer>),
 }
@@ -114,7 +114,7 @@ impl Exchange {
 
     /// The connection is ready: the request can go out.
     pub(super) fn connected(&mut self, ctx: &mut Context) {
-        self.stage = Stage::Head { inbox: Vec::new(), search: HeadSearch::default() };
+        self.stage = Stage::Head { inbox: Vec::new(), search: HeadSearch::default(), interim_answers: 0 };
         ctx.run(self.conn);
     }
 

@@ -127,7 +127,7 @@ fn statuses_without_a_body_leave_the_connection_usable() {
     for head in [
         "HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n",
         "HTTP/1.1 304 Not Modified\r\nX-A: 1\r\nContent-Length: 10\r\n\r\n",
-        "HTTP/1.1 204 No Content\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.0 200 OK\r\nX-A: 1\r\nContent-Length: 0\r\n\r\n",
     ] {
         let upstream = RawUpstream::answering(head);

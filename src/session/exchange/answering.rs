@@ -14,6 +14,10 @@ use crate::{
     time::{Mono, Now},
 };
 
+/// The most interim answers that are read past. Each gives the next one the whole read timeout, so without
+/// a bound they could hold a request for ever. Fireworks sends none, and others one or two.
+const INTERIM_ANSWERS_MAX: u8 = 16;
+
 /// Characters per token of what models write, where a stream was cut before it reported: English
 /// prose and code run at four in the common tokenizers.
 const GENERATED_CHARS_PER_TOKEN: f64 = 4.0;
@@ -28,19 +32,21 @@ impl Exchange {
     ) -> Result<Progress, Failure> {
         let bad = |what: String| Failure::new(FailureClass::BadHead, what);
         loop {
-            let Stage::Head { inbox, search } = &mut self.stage else { return Ok(Progress::More) };
+            let Stage::Head { inbox, search, interim_answers } = &mut self.stage else {
+                return Ok(Progress::More);
+            };
             let Some(end) = search.find_end(inbox).map_err(|error| bad(error.to_string()))? else {
                 return Ok(Progress::More);
             };
             let response = head::parse_response(&inbox[..end], &self.job.head.method);
             let response = response.map_err(|error| bad(error.to_string()))?;
-            // RFC 9110, section 15.2: interim responses come before the one that counts. 101 would
-            // answer an Upgrade, which is never forwarded.
-            if response.status == 101 {
-                return Err(bad("it switched protocols, which nobody asked for".to_owned()));
-            }
             let rest = inbox.split_off(end);
+            // RFC 9110, section 15.2: interim answers come before the one that counts.
             if response.status < 200 {
+                if *interim_answers == INTERIM_ANSWERS_MAX {
+                    return Err(bad(format!("more than {INTERIM_ANSWERS_MAX} interim answers")));
+                }
+                *interim_answers += 1;
                 *inbox = rest;
                 continue;
             }
