@@ -195,7 +195,7 @@ fn is_version(word: &[u8]) -> bool {
 const fn check_status(status: u16) -> Result<(), HttpError> {
     match status {
         101 => Err(HttpError::Malformed("it switches protocols, which nobody asked for")),
-        0..100 => Err(HttpError::Malformed("a status below 100")),
+        0..=99 => Err(HttpError::Malformed("a status below 100")),
         _ => Ok(()),
     }
 }
