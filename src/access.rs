@@ -146,12 +146,9 @@ mod tests {
     fn the_host_is_an_address_of_the_proxy() {
         let access = access(&[]);
         assert_eq!(ask(&access, "Host: localhost:8787\r\n"), Ok(()));
-        for (host, named) in [
-            ("evil.example:8787", "evil.example:8787"),
-            ("", ""),
-            ("~%5b", "??5b"),
-            (&"x".repeat(300), &("x".repeat(80) + "...")),
-        ] {
+        for (host, named) in
+            [("evil.example:8787", "evil.example:8787"), (&"x".repeat(200), &("x".repeat(80) + "..."))]
+        {
             let denied = Err(Denial::Misdirected(named.to_owned()));
             assert_eq!(ask(&access, &format!("Host: {host}\r\n")), denied, "{host}");
         }
