@@ -287,14 +287,15 @@ impl Config {
     }
 
     /// One line: every setting with its value, those that were set marked, and what the token limits
-    /// come to. Holds no secret, because no setting is one.
+    /// come to. Holds no secret, because no setting is one; and no control character, which a path may
+    /// have.
     pub fn describe(&self, raw: &Raw) -> String {
         let mut line = String::from("settings |");
         for setting in &SETTINGS {
             let origin = if raw.is_set(setting.name) { " (set)" } else { "" };
             let value = raw.text(setting.name);
             let name = setting.name.trim_start_matches(PREFIX);
-            let value = if value.is_empty() { "-" } else { value };
+            let value = if value.is_empty() { "-" } else { value }.replace(char::is_control, "?");
             write!(line, " {name}={value}{origin}").expect("a String takes every write");
         }
         line + " | meaning: at most these " + &self.tokens_used_at_most()
@@ -495,5 +496,12 @@ mod tests {
         for setting in &SETTINGS {
             assert!(line.contains(setting.name.trim_start_matches(PREFIX)), "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn a_path_with_a_line_end_in_it_makes_no_second_line() {
+        let raw = self::raw(&[("FIREWORKS_PROXY_USAGE_STATE", "a\nb\u{1b}c")]);
+        let line = Config::from_raw(&raw).expect("accepted").describe(&raw);
+        assert!(line.contains(" USAGE_STATE=a?b?c (set) "), "{line}");
     }
 }
