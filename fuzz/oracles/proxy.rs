@@ -281,7 +281,8 @@ impl Sequence {
         let Some(upstream) = operations.pick(&self.connected()) else { return };
         let is_good = operations.byte().is_multiple_of(2);
         let answer = self.answering.get(&upstream);
-        let is_whole = |answer: &Answer| is_good && answer.ends_with_close && answer.left.is_empty();
+        // An end in good order ends such an answer wherever it comes.
+        let is_whole = |answer: &Answer| is_good && answer.ends_with_close;
         self.whole.extend(answer.filter(|(_, answer)| is_whole(answer)).map(|(number, _)| *number));
         if is_good {
             self.world.input(upstream, Input::Eof);
