@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn a_path_with_a_line_end_in_it_makes_no_second_line() {
-        let raw = self::raw(&[("FIREWORKS_PROXY_USAGE_STATE", "a\nb\u{1b}c")]);
+        let raw = raw(&[("FIREWORKS_PROXY_USAGE_STATE", "a\nb\u{1b}c")]);
         let line = Config::from_raw(&raw).expect("accepted").describe(&raw);
         assert!(line.contains(" USAGE_STATE=a?b?c (set) "), "{line}");
     }
