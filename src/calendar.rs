@@ -56,11 +56,17 @@ pub fn parse_date(text: &str) -> Option<Date> {
 /// has to read (RFC 9110, section 5.6.7).
 pub fn parse_http_date(text: &str) -> Option<Wall> {
     let parts: Vec<&str> = text.split([' ', ',', '-']).filter(|part| !part.is_empty()).collect();
-    let (day, month, year, clock) = match parts[..] {
-        [_, day, month, year, clock, "GMT"] => (day, month, year, clock),
-        [_, month, day, clock, year] => (day, month, year, clock),
+    let (weekday, day, month, year, clock) = match parts[..] {
+        [weekday, day, month, year, clock, "GMT"] => (weekday, day, month, year, clock),
+        [weekday, month, day, clock, year] => (weekday, day, month, year, clock),
         _ => return None,
     };
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if ![day, year].into_iter().chain(clock.split(':')).all(is_number)
+        || weekday.contains(|c: char| c.is_ascii_digit())
+    {
+        return None;
+    }
     let number: i32 = year.parse().ok()?;
     // Two digits are of RFC 850, and no server that speaks of the last century is left.
     let year = if year.len() == 2 { 2_000 + number } else { number };
@@ -70,7 +76,8 @@ pub fn parse_http_date(text: &str) -> Option<Wall> {
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
     let date = Date::from_calendar_date(year, month, day.parse().ok()?).ok()?;
     // A leap second is counted into the next minute by nobody; the last whole second does.
-    let time = date.with_hms(hour, minute, second.min(59)).ok()?;
+    let second = if second == 60 { 59 } else { second };
+    let time = date.with_hms(hour, minute, second).ok()?;
     Some(Wall::from_unix_millis(time.assume_utc().unix_timestamp() * 1_000))
 }
 
@@ -134,6 +141,9 @@ pub(crate) mod tests {
             "Sun, 06 Nov 1994 08:49:37 PST",
             "Sun, 06 Nov 1994 08:49 GMT",
             "Sun, 06 Nov 1994 25:00:00 GMT",
+            "Sun, 06 Nov 1994 08:49:61 GMT",
+            "Sun, 06 Nov 1994 +8:49:37 GMT",
+            "6, 06 Nov 1994 08:49:37 GMT",
             "Thu, 31 Feb 1994 08:49:37 GMT",
             "Sun, 06 nov 1994 08:49:37 GMT",
             "Sun, 06 anF 1994 08:49:37 GMT",

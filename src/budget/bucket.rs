@@ -13,6 +13,8 @@ pub struct RequestBucket {
     /// How many requests a full bucket holds.
     capacity: u32,
     full_at: Mono,
+    /// When it was last full and a request was taken out.
+    begun_at: Mono,
 }
 
 impl RequestBucket {
@@ -24,7 +26,8 @@ impl RequestBucket {
             reason = "the rate is bounded to 1,000 by its setting, and a cast of a float saturates"
         )]
         let capacity = (requests_per_second as u32).max(1);
-        Self { interval: Duration::from_secs_f64(1.0 / requests_per_second), capacity, full_at: Mono::ZERO }
+        let interval = Duration::from_secs_f64(1.0 / requests_per_second);
+        Self { interval, capacity, full_at: Mono::ZERO, begun_at: Mono::ZERO }
     }
 
     /// When the bucket will hold a request: `Ok` for at once, else the time to ask again.
@@ -35,12 +38,18 @@ impl RequestBucket {
 
     /// Takes one request out. To be called after [`Self::check`] has said `Ok`.
     pub fn take(&mut self, now: Mono) {
+        if self.full_at <= now {
+            self.begun_at = now;
+        }
         self.full_at = self.full_at.max(now) + self.interval;
     }
 
-    /// Puts one request back that was never sent.
-    pub fn give_back(&mut self) {
-        self.full_at = self.full_at - self.interval;
+    /// Puts one request back that was taken out at `taken_at` and never sent. Its place has flowed back by
+    /// itself if the bucket has been full since.
+    pub fn give_back(&mut self, taken_at: Mono) {
+        if taken_at >= self.begun_at {
+            self.full_at = self.full_at - self.interval;
+        }
     }
 
     /// Whole requests in the bucket.
@@ -94,7 +103,19 @@ mod tests {
         let mut bucket = RequestBucket::new(1.0);
         let now = Mono::ZERO + SECOND * 10;
         assert_eq!(drain(&mut bucket, now), 1);
-        bucket.give_back();
+        bucket.give_back(now);
         assert_eq!((bucket.available(now), drain(&mut bucket, now)), (1, 1));
+    }
+
+    #[test]
+    fn what_has_flowed_back_is_not_given_back_as_well() {
+        let mut bucket = RequestBucket::new(4.0);
+        let (taken_at, later) = (Mono::ZERO + SECOND, Mono::ZERO + SECOND * 10);
+        bucket.take(taken_at);
+        assert_eq!(drain(&mut bucket, later), 4);
+        bucket.give_back(taken_at);
+        assert_eq!(drain(&mut bucket, later), 0, "the burst of this second is out");
+        bucket.give_back(later);
+        assert_eq!(drain(&mut bucket, later), 1);
     }
 }

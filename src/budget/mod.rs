@@ -125,6 +125,7 @@ pub struct Reservation {
     pub lane: Option<LaneId>,
     asked: Asked,
     held: Tokens,
+    taken_at: Mono,
     sent_at: Option<Mono>,
     /// When it was started in terms of its lane's pace, until it is known how it was received.
     era: Option<Era>,
@@ -214,7 +215,7 @@ impl Budgets {
         self.bucket.check(now).map_err(refused)?;
         self.bucket.take(now);
         let era = lane.map(|lane| lane.reserve(&held, now));
-        Ok(Reservation { lane: id, asked, held, sent_at: None, era })
+        Ok(Reservation { lane: id, asked, held, taken_at: now, sent_at: None, era })
     }
 
     /// Says that the last byte of the request was sent: its prompt counts from here.
@@ -250,7 +251,7 @@ impl Budgets {
     /// place in the bucket back.
     pub fn refund(&mut self, reservation: Reservation, now: Mono) {
         if reservation.sent_at.is_none() {
-            self.bucket.give_back();
+            self.bucket.give_back(reservation.taken_at);
         }
         self.settle(reservation, Spent::default(), now);
     }

@@ -191,8 +191,8 @@ impl Config {
         format!("tokens per minute: prompt={prompt} uncached={uncached} generated={generated}")
     }
 
-    /// One line: every setting with its value, secrets hidden, those that were set marked, and what the
-    /// token limits come to.
+    /// One line: every setting with its value, secrets and control characters hidden, those that were
+    /// set marked, and what the token limits come to.
     pub fn describe(&self, raw: &Raw) -> String {
         format!("settings |{} | meaning: at most these {}", raw.describe(), self.tokens_used_at_most())
     }
@@ -249,11 +249,14 @@ fn parse_mebibytes(
     Ok(mebibytes * BYTES_PER_MIB)
 }
 
-/// A body has to fit, or it could never be read.
+/// A body has to fit, or it could never be read. The default makes room by itself.
 fn parse_buffered(raw: &Raw) -> Result<usize, ConfigError> {
+    let name = "FIREWORKS_PROXY_MAX_BUFFERED_MIB";
     let body_bytes = parse_mebibytes(raw, "FIREWORKS_PROXY_MAX_BODY_MIB", 1..=BODY_MIB_MAX)?;
-    let range = body_bytes / BYTES_PER_MIB..=BUFFERED_MIB_MAX;
-    parse_mebibytes(raw, "FIREWORKS_PROXY_MAX_BUFFERED_MIB", range).map_err(|mut error| {
+    if !raw.is_set(name) {
+        return Ok(parse_mebibytes(raw, name, 1..=BUFFERED_MIB_MAX)?.max(body_bytes));
+    }
+    parse_mebibytes(raw, name, body_bytes / BYTES_PER_MIB..=BUFFERED_MIB_MAX).map_err(|mut error| {
         error.accepted += ", not below FIREWORKS_PROXY_MAX_BODY_MIB";
         error
     })
@@ -396,5 +399,12 @@ mod tests {
         for setting in &SETTINGS {
             assert!(line.contains(setting.name.trim_start_matches(PREFIX)), "{}", setting.name);
         }
+    }
+
+    #[test]
+    fn a_path_with_a_line_end_in_it_makes_no_second_line() {
+        let raw = raw(&[("FIREWORKS_PROXY_USAGE_STATE", "a\nb\u{1b}c")]);
+        let line = Config::from_raw(&raw).expect("accepted").describe(&raw);
+        assert!(line.contains(" USAGE_STATE=a?b?c (set) "), "{line}");
     }
 }

@@ -94,6 +94,8 @@ impl Raw {
                 "" => "-".into(),
                 value => shown(setting, value),
             };
+            // A path may have any.
+            let value = value.replace(char::is_control, "?");
             let name = setting.name.trim_start_matches(PREFIX);
             write!(line, " {name}={value}{origin}").expect("a String takes every write");
             line

@@ -15,8 +15,8 @@ pub use scanner::Scanner;
 /// tell an attachment from text are shorter; Fireworks allows 256 characters for `metadata.user_id`.
 pub const CAPTURE_BYTES_MAX: usize = 512;
 
-/// How deep arrays and objects may nest, as in `serde_json`.
-pub const DEPTH_MAX: usize = 128;
+/// How deep arrays and objects may nest, as in `serde_json`, which refuses the 128th level.
+pub const DEPTH_MAX: usize = 127;
 
 /// Hears what is in a document.
 pub trait Visitor {

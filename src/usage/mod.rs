@@ -325,6 +325,16 @@ mod tests {
     }
 
     #[test]
+    fn a_marker_with_space_in_it_ends_nothing_however_it_is_split() {
+        for (line, is_final) in
+            [("[DONE]", true), ("  [DONE]", true), ("[DO NE]", false), ("[DONE] ", false), ("[DONE]x", false)]
+        {
+            let meter = measure(SSE, &format!("data:{line}\n\n"));
+            assert_eq!(meter.saw_final_event(), is_final, "{line:?}");
+        }
+    }
+
+    #[test]
     fn a_cut_stream_has_counted_text_and_no_report() {
         let meter = measure(
             SSE,

@@ -91,7 +91,9 @@ impl SseScanner {
             }
             Line::Name { .. } => self.line = Line::Other,
             Line::Data => {
-                for byte in stretch.trim_ascii_start() {
+                // White space may stand in front of the marker, not within it.
+                let text = if self.done_matched == 0 { stretch.trim_ascii_start() } else { stretch };
+                for byte in text {
                     if self.done_matched > DONE.len() {
                         break;
                     }

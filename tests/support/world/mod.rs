@@ -184,6 +184,11 @@ impl World {
         client
     }
 
+    /// What a client was sent, as it is.
+    pub fn bytes_of(&self, client: ConnId) -> &[u8] {
+        &self.clients[&client].got
+    }
+
     /// What a client was sent.
     pub fn text_of(&self, client: ConnId) -> String {
         String::from_utf8_lossy(&self.clients[&client].got).into_owned()

@@ -1,0 +1,127 @@
+//! The day's count from any bytes, against `serde_json`, and the same again from what is saved.
+
+use fireworks_proxy::{
+    config::Config,
+    ledger::{Ledger, Restored},
+    time::Wall,
+};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::{Outcome, json_events};
+
+/// 2026-05-21T12:00:00Z: the day that it is.
+const NOW_UNIX_MILLIS: i64 = 1_779_364_800_000;
+const TODAY: &str = "2026-05-21";
+
+/// `data` is the content of the state file.
+pub fn state_file(data: &[u8]) -> Outcome {
+    let now = Wall::from_unix_millis(NOW_UNIX_MILLIS);
+    let timezone = time_zone("UTC");
+    let config = Config { timezone, ..Config::defaults() };
+    let mut ledger = Ledger::new(&config, now);
+    assert_eq!(ledger.date(), TODAY);
+    let restored = ledger.restore(data);
+    let tree = serde_json::from_slice::<Value>(data).ok();
+    let expected = tree.as_ref().and_then(expected);
+    if let Restored::Damaged(why) = &restored {
+        assert!(!why.contains(char::is_control), "not one line: {why:?}");
+        assert_eq!((ledger.used(), ledger.prompt_tokens(), ledger.has_warned()), (0, 0, false));
+        assert!(expected.is_none() || has_doubles(data), "a good file is damaged: {why}");
+        return Outcome::Refused;
+    }
+    match (tree, expected) {
+        (_, Some(expected)) => check_restored(&ledger, &restored, expected),
+        (Some(_), None) => panic!("a damaged file was accepted"),
+        // Names that mean nothing here are passed over without a look at their values: one may be no UTF-8, or
+        // too large for a tree.
+        (None, None) => assert!(serde_json::from_slice::<IgnoredAny>(data).is_ok(), "no JSON was accepted"),
+    }
+    check_saved(ledger, &config, now);
+    Outcome::Accepted
+}
+
+/// The count is that of the file.
+fn check_restored(ledger: &Ledger, restored: &Restored, Count { date, today }: Count) {
+    let is_continued = today.is_some();
+    let [prompt, generated, warned] = today.unwrap_or_default();
+    assert_eq!((ledger.prompt_tokens(), ledger.generated_tokens()), (prompt, generated));
+    assert_eq!((ledger.used(), ledger.has_warned()), (prompt.saturating_add(generated), warned == 1));
+    assert_eq!(*restored, if is_continued { Restored::Continued } else { Restored::OtherDay(date) });
+}
+
+/// Whether a name comes twice in an object. A tree keeps the last value then; here that is no good file.
+fn has_doubles(data: &[u8]) -> bool {
+    fn names(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => items.iter().map(names).sum(),
+            Value::Object(fields) => fields.len() + fields.values().map(names).sum::<usize>(),
+            _ => 0,
+        }
+    }
+    let tree = serde_json::from_slice(data).unwrap_or_default();
+    json_events::read(data).is_ok_and(|document| document.keys.len() > names(&tree))
+}
+
+fn time_zone(name: &str) -> &'static time_tz::Tz {
+    time_tz::timezones::get_by_name(name).expect("it is in the table")
+}
+
+/// What a good file says.
+struct Count {
+    /// Of the newest day in it.
+    date: String,
+    /// Prompt and generated tokens of today, and whether the warning was given; `None` if today is not in it.
+    today: Option<[u64; 3]>,
+}
+
+fn expected(state: &Value) -> Option<Count> {
+    let is_known = state["version"].as_u64() == Some(1) && state["time_zone"].is_string();
+    let (date, newest) = day_count(state).filter(|_| is_known)?;
+    let left = match &state["days_left"] {
+        Value::Null if state.get("days_left").is_none() => Vec::new(),
+        Value::Array(days) => days.iter().map(day_count).collect::<Option<Vec<_>>>()?,
+        _ => return None,
+    };
+    let mut days = std::iter::once((date.clone(), newest)).chain(left);
+    let today = days.find(|(date, _)| date == TODAY).map(|(_, count)| count);
+    Some(Count { date, today })
+}
+
+fn day_count(state: &Value) -> Option<(String, [u64; 3])> {
+    let date = canonical(state["date"].as_str()?)?;
+    let warned = u64::from(state["warned"].as_bool()?);
+    Some((date, [state["prompt_tokens"].as_u64()?, state["generated_tokens"].as_u64()?, warned]))
+}
+
+/// A date of the calendar, as it is printed.
+fn canonical(text: &str) -> Option<String> {
+    let parts: Vec<u32> = text.splitn(3, '-').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [year, month, day] = parts[..] else { return None };
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 if is_leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        _ => return None,
+    };
+    ((1..=days).contains(&day) && year < 10_000).then(|| format!("{year:04}-{month:02}-{day:02}"))
+}
+
+/// What is saved is taken up as it was, and saved again to the byte.
+fn check_saved(mut ledger: Ledger, config: &Config, now: Wall) {
+    ledger.mark_unsaved();
+    let saved = ledger.snapshot().expect("it is not saved");
+    let mut again = Ledger::new(config, now);
+    assert_eq!(again.restore(&saved), Restored::Continued);
+    assert!(!again.is_unsaved());
+    assert_eq!(
+        (again.prompt_tokens(), again.generated_tokens(), again.has_warned()),
+        (ledger.prompt_tokens(), ledger.generated_tokens(), ledger.has_warned())
+    );
+    again.mark_unsaved();
+    assert_eq!(again.snapshot(), Some(saved));
+    assert_eq!(ledger.is_spent(), ledger.limit().is_some_and(|limit| ledger.used() >= limit));
+    assert_eq!(ledger.remaining(), ledger.limit().map(|limit| limit.saturating_sub(ledger.used())));
+}
