@@ -102,7 +102,8 @@ pub struct Simulation {
     timers_in_a_row: u64,
     /// How often it was left with one that was due.
     due_in_a_row: u64,
-    advances: u64,
+    /// How often there was nothing to do but to wait.
+    pub looks: u64,
     /// Whether the machine dies with the next write of the state file.
     pub is_dying: bool,
 }
@@ -150,7 +151,7 @@ impl Simulation {
             next_id: 0,
             timers_in_a_row: 0,
             due_in_a_row: 0,
-            advances: 0,
+            looks: 0,
             is_dying: false,
             swarm,
             dice,
@@ -477,12 +478,8 @@ impl Simulation {
         }
     }
 
-    /// Whether any connection could go on and nobody lets it; looked at now and then.
-    pub fn check_nobody_is_stuck(&mut self) {
-        self.advances += 1;
-        if !self.advances.is_multiple_of(8) {
-            return;
-        }
+    /// Whether any connection could go on and nobody lets it.
+    pub fn check_nobody_is_stuck(&self) {
         let proxy = &self.process.as_ref().expect("it runs").proxy;
         for (id, conn) in self.conns.iter().filter(|(_, conn)| conn.is_connected) {
             let can_write = conn.outbound.room() > 0 && !proxy.pending_write(*id).is_empty();

@@ -59,6 +59,8 @@ impl Simulation {
         if self.dice.chance(50) {
             self.history.saw("silence");
             self.agenda.clear();
+            // Nothing arrives any more: all of them seem to be slow.
+            self.clients.values_mut().for_each(|client| client.has_hung = true);
         }
         let latest = self.now + Duration::from_secs(4 * 3_600);
         while self.step() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fireworks_proxy::{event::ConnId, time::Wall};
+use fireworks_proxy::{event::ConnId, proxy::Stopped, time::Wall};
 
 use super::{
     engine::{Event, Simulation},
@@ -121,6 +121,9 @@ impl Simulation {
         self.history.saw("stopped");
         assert!(self.conns.is_empty(), "{} connections are left behind", self.conns.len());
         self.check_balance();
+        self.check_causes();
+        let stopped = self.proxy().stopped();
+        assert_eq!(self.rules.is_cut_told, matches!(stopped, Some(Stopped::Cut(_))), "{stopped:?}");
         assert_eq!(self.rules.open, 0, "something is at the upstream");
         assert_eq!(self.proxy().context_mut().admission.waiting(), 0, "somebody waits");
         self.rules.days.check_stopped(self.disk.file.as_deref());

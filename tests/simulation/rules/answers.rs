@@ -1,6 +1,7 @@
 //! What must hold of what a client is sent: answers to its requests, one each, in their order, and each
 //! either what one of its own tries was answered, or a refusal that has its reason.
 
+use super::dials::is_transient;
 use fireworks_proxy::event::ConnId;
 use serde_json::Value;
 
@@ -80,6 +81,9 @@ impl Simulation {
         assert_eq!(answer.status, status);
         let later = request.tries[place + 1..].iter();
         assert!(later.clone().all(|id| !self.exchanges[id].is_answered_whole()), "not its last answer");
+        if is_transient(status) && request.lane.is_some() && self.swarm.retries_max > 0 {
+            assert!(field(head, "retry-after").is_some(), "its client is not told when to come back: {head}");
+        }
         if let Some(seconds) = answer.retry_after {
             assert_eq!(field(head, "retry-after"), Some(seconds.to_string().as_str()));
         }

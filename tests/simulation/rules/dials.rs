@@ -15,7 +15,7 @@ const fn is_refusal(status: u16) -> bool {
     matches!(status, 429 | 503 | 529)
 }
 
-const fn is_transient(status: u16) -> bool {
+pub const fn is_transient(status: u16) -> bool {
     is_refusal(status) || matches!(status, 408 | 500 | 502 | 504 | 520..=528)
 }
 

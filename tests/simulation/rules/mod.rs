@@ -36,6 +36,8 @@ pub struct Rules {
     /// Lines of the log that tell how a request ended.
     end_lines: u64,
     pub is_first_process: bool,
+    /// Whether the log says that something was cut by a stop.
+    pub is_cut_told: bool,
     /// Whether something was counted since the last look at the ledger.
     pub is_day_dirty: bool,
     places: u64,
@@ -54,6 +56,7 @@ impl Rules {
             open_with_lane: 0,
             end_lines: 0,
             is_first_process: true,
+            is_cut_told: false,
             is_day_dirty: false,
             places: 0,
             processes: 0,
@@ -67,6 +70,7 @@ impl Rules {
         self.waiting.clear();
         self.coming_back.clear();
         (self.open, self.open_with_lane, self.end_lines) = (0, 0, 0);
+        self.is_cut_told = false;
         self.processes += 1;
         self.is_first_process = self.processes == 1;
         self.days.take_up(file, now);
@@ -84,6 +88,7 @@ impl Rules {
 
     /// Reads a line of the log for what it says of an end.
     pub fn note_line(&mut self, line: &str, history: &mut History) {
+        self.is_cut_told |= line.contains("were cut");
         let is_request = line.starts_with("request | ");
         if is_request || line.starts_with("refused a request with") {
             self.end_lines += 1;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use fireworks_proxy::event::ConnId;
+use fireworks_proxy::{
+    event::ConnId,
+    failure::{FailureClass, Reach, STOPPED},
+};
 
 use crate::simulation::engine::Simulation;
 
@@ -34,6 +37,17 @@ impl Simulation {
         assert_eq!(lanes.map(|(_, lane)| lane.in_flight).sum::<usize>(), with_lane, "reservations");
     }
 
+    /// Every failed request has a failure that says why.
+    pub fn check_causes(&mut self) {
+        let upstream = FailureClass::ALL.map(|class| (class.reach(), class.name()));
+        let stopped =
+            [Reach::NeverReached, Reach::MayHaveReached, Reach::Acknowledged].map(|reach| (reach, STOPPED));
+        let stats = &self.proxy().context_mut().stats;
+        let causes = upstream.iter().chain(&stopped);
+        let causes: u64 = causes.map(|(reach, class)| stats.failures(*reach, class)).sum();
+        assert!(stats.failed <= causes, "{} requests failed of {causes} failures", stats.failed);
+    }
+
     pub fn check_day(&mut self) {
         let ledger = &self.proxy().context_mut().ledger;
         let (date, used) = (ledger.date(), ledger.used());
@@ -50,7 +64,45 @@ impl Simulation {
         assert!(drain_until.is_none_or(|until| self.now < until), "the drain is over");
         assert!(self.conns.is_empty() || self.next_timer().is_some(), "somebody waits without a timer");
         self.check_waiting();
-        self.check_nobody_is_stuck();
+        self.looks += 1;
+        // These look at everybody, and what they find does not go away.
+        if self.looks.is_multiple_of(8) {
+            self.check_nobody_is_stuck();
+            self.check_holds();
+            self.check_refusals();
+        }
+    }
+
+    /// Nobody is held beyond its time, but for an answer that comes whole and may be in the making.
+    fn check_holds(&self) {
+        let proxy = &self.process.as_ref().expect("it runs").proxy;
+        for (id, client) in &self.clients {
+            let Some(request) = client.requests.get(client.answered) else { continue };
+            if request.whole_at.is_none() || request.has_answer || !proxy.pending_write(*id).is_empty() {
+                continue;
+            }
+            let last = request.tries.last().map(|id| &self.exchanges[id]);
+            let is_worked_on = last.is_some_and(|last| last.is_open && last.sent_at.is_some());
+            let may_last = is_worked_on && !request.is_stream && request.lane.is_some();
+            assert!(
+                may_last || self.now < request.hold_until,
+                "{id:?} is held beyond {:?}",
+                request.hold_until
+            );
+        }
+    }
+
+    /// Who waits was refused, for a time or until something in flight ends.
+    fn check_refusals(&mut self) {
+        let admission = &mut self.proxy().context_mut().admission;
+        let lanes: Vec<_> =
+            admission.budgets_mut().lanes_mut().map(|(id, lane)| (id, lane.in_flight)).collect();
+        for (id, in_flight) in lanes {
+            if admission.waiting_in(Some(id)) > 0 {
+                let refusal = admission.refusal_of(Some(id)).expect("who waits was refused");
+                assert!(refusal.until.is_some() || in_flight > 0, "nobody will ever ask again: {refusal:?}");
+            }
+        }
     }
 
     fn check_waiting(&mut self) {
@@ -94,6 +146,7 @@ impl Simulation {
         assert!(self.conns.is_empty() && self.clients.is_empty(), "{} are left", self.conns.len());
         assert_eq!(self.next_timer(), None, "something is left to wait for");
         self.check_balance();
+        self.check_causes();
         assert_eq!((self.rules.open, self.proxy().context_mut().admission.waiting()), (0, 0));
         self.now = self.now + Duration::from_secs(62);
         let mono = self.clock().mono;
