@@ -17,10 +17,12 @@ mod simulation {
     pub mod fireworks;
     pub mod history;
     pub mod pipe;
+    pub mod process;
     pub mod reader;
     pub mod request;
     pub mod rules;
     pub mod runs;
     pub mod swarm;
+    pub mod turns;
     pub mod whims;
 }

@@ -1,5 +1,7 @@
 //! Answers of a model Fireworks, and what the proxy can know of their cost at each of their bytes.
 
+use std::fmt::Write as _;
+
 use super::{
     request::Request,
     swarm::{Honesty, Odd, Swarm},
@@ -170,8 +172,8 @@ impl Answer {
         if is_odd(Odd::Interim, dice) {
             head += "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
         }
-        head +=
-            &format!("HTTP/1.1 {} So\r\ncontent-type: {kind}\r\nx-answer: {}\r\n", self.status, self.number);
+        write!(head, "HTTP/1.1 {} So\r\ncontent-type: {kind}\r\nx-answer: {}\r\n", self.status, self.number)
+            .expect("a String takes every write");
         head += &self.retry_after.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
         if is_odd(Odd::Tells, dice) {
             head += "x-ratelimit-limit-tokens-prompt: 3600000\r\nX-RateLimit-Limit-Tokens-Generated: odd\r\n";
@@ -179,7 +181,7 @@ impl Answer {
         if is_chunked {
             head += "transfer-encoding: chunked\r\n";
         } else if !self.ends_with_close {
-            head += &format!("content-length: {}\r\n", payload.bytes.len());
+            write!(head, "content-length: {}\r\n", payload.bytes.len()).expect("a String takes every write");
         }
         head += "connection: close\r\n\r\n";
         self.wire = head.into_bytes();

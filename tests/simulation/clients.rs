@@ -22,6 +22,7 @@ pub enum Reading {
 
 /// A client with one connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what a client may do or not is a list of yes and no")]
 pub struct Client {
     pub requests: Vec<Request>,
     /// How many requests it will send at most.

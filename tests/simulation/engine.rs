@@ -5,11 +5,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use fireworks_proxy::{
-    config::{Config, Raw},
-    event::{ConnId, Input, Output},
-    failure::{Failure, FailureClass},
+    event::ConnId,
     proxy::Proxy,
-    time::{Mono, Now, Wall},
+    time::{Mono, Wall},
 };
 
 use super::{
@@ -55,7 +53,7 @@ pub struct Conn {
     pub inbound: Pipe,
     pub outbound: Pipe,
     pub is_connected: bool,
-    is_runnable: bool,
+    pub is_runnable: bool,
 }
 
 /// The running proxy.
@@ -86,7 +84,7 @@ pub struct Simulation {
     pub late_until: Mono,
     pub process: Option<Process>,
     pub conns: BTreeMap<ConnId, Conn>,
-    runnable: Vec<ConnId>,
+    pub runnable: Vec<ConnId>,
     pub clients: BTreeMap<ConnId, Client>,
     pub exchanges: BTreeMap<ConnId, Exchange>,
     pub fireworks: Fireworks,
@@ -99,7 +97,7 @@ pub struct Simulation {
     pub odds_seen: [u64; ODDS.len()],
     pub next_id: u64,
     /// Timers handled since something else happened.
-    timers_in_a_row: u64,
+    pub timers_in_a_row: u64,
     /// How often it was left with one that was due.
     due_in_a_row: u64,
     /// How often there was nothing to do but to wait.
@@ -227,101 +225,6 @@ impl Simulation {
         self.plan_at(at, Event::Inbound(id));
     }
 
-    // The process.
-
-    /// The clocks as the process reads them: its own begins when it does.
-    pub fn clock(&self) -> Now {
-        let started_at = self.process.as_ref().map_or(self.now, |process| process.started_at);
-        Now { mono: Mono::ZERO + self.now.since(started_at), wall: self.wall() }
-    }
-
-    pub fn start(&mut self) {
-        let settings = self.swarm.settings.iter();
-        let variables =
-            settings.map(|(name, value)| (format!("FIREWORKS_PROXY_{name}").into(), value.clone().into()));
-        let raw = Raw::from_variables(variables).expect("Unicode");
-        let config = Config::from_raw(&raw).expect("settings that are accepted");
-        let proxy = Proxy::new(config, self.seed, self.clock());
-        self.process = Some(Process { proxy, started_at: self.now, drain_until: None });
-        self.rules.begin_process(&self.swarm, self.disk.file.as_deref(), self.now);
-        let (file, clock) = (self.disk.file.clone(), self.clock());
-        self.proxy().handle_start(file.as_deref(), clock);
-        self.take_outputs();
-        if self.process.is_some() {
-            self.check_day();
-        }
-    }
-
-    /// Tells the core of something, does what it asks for, and sees to the rules.
-    pub fn tell(&mut self, id: ConnId, input: Input<'_>) {
-        let clock = self.clock();
-        let (what, amount) = match &input {
-            Input::Accepted => ("accepted", 0),
-            Input::Connected => ("connected", 0),
-            Input::Received(bytes) => ("received", bytes.len()),
-            Input::Wrote(count) => ("wrote", *count),
-            Input::Eof => {
-                self.exchanges.get_mut(&id).into_iter().for_each(|exchange| exchange.has_ended = true);
-                ("ended", 0)
-            }
-            Input::Failed(_) => ("failed", 0),
-        };
-        self.history.note(self.now, id, what, amount);
-        self.timers_in_a_row = 0;
-        self.proxy().handle_input(id, input, clock);
-        self.after_mutation();
-    }
-
-    pub fn after_mutation(&mut self) {
-        self.take_outputs();
-        if self.process.is_some() {
-            self.check_step();
-        }
-        if self.process.as_ref().is_some_and(|process| process.proxy.stopped().is_some()) {
-            self.process_stopped();
-        }
-    }
-
-    fn take_outputs(&mut self) {
-        let mut saved = None;
-        while let Some(output) = self.process.as_mut().and_then(|process| process.proxy.poll_output()) {
-            match output {
-                Output::Dial(id) => self.dialed(id),
-                Output::Run(id) => self.wake(id),
-                Output::ShutdownWrite(id) => self.proxy_ended_its_side(id),
-                Output::Close(id) => self.closed(id),
-                Output::Save(bytes) => saved = Some(self.save(bytes)),
-                Output::Log(_, line) => self.rules.note_line(&line, &mut self.history),
-            }
-            if self.is_dying {
-                return self.kill();
-            }
-        }
-        if let Some(result) = saved {
-            let clock = self.clock();
-            self.proxy().handle_saved(result, clock);
-            self.take_outputs();
-        }
-    }
-
-    fn closed(&mut self, id: ConnId) {
-        self.history.note(self.now, id, "is closed", 0);
-        if self.exchanges.contains_key(&id) {
-            self.exchange_ended(id);
-        } else {
-            self.client_closed(id);
-        }
-        self.conns.remove(&id).expect("a connection is closed once");
-    }
-
-    /// Without a process there are no connections, and nobody is left at them.
-    pub fn clear_connections(&mut self) {
-        self.conns.clear();
-        self.runnable.clear();
-        self.clients.clear();
-        self.exchanges.clear();
-    }
-
     // Steps.
 
     /// One step: a connection goes on, or time does. Whether there was anything to do.
@@ -407,84 +310,6 @@ impl Simulation {
             Event::Whim => self.whim(),
             Event::StopNow => self.stop_now(),
             Event::Restart => self.start(),
-        }
-    }
-
-    /// One write or one read. Whether there was anything to do.
-    fn run_conn(&mut self, id: ConnId) -> bool {
-        if !self.conns.get(&id).is_some_and(|conn| conn.is_connected) {
-            return false;
-        }
-        let writes_first = self.dice.chance(70);
-        if writes_first { self.write(id) || self.read(id) } else { self.read(id) || self.write(id) }
-    }
-
-    fn write(&mut self, id: ConnId) -> bool {
-        let Some(conn) = self.conns.get(&id) else { return false };
-        let proxy = &self.process.as_ref().expect("it has connections").proxy;
-        let pending = proxy.pending_write(id);
-        let most = pending.len().min(conn.outbound.room()).min(conn.outbound.piece_max);
-        if most == 0 {
-            return false;
-        }
-        let is_partial = self.dice.chance(20);
-        let count =
-            if is_partial { 1 + usize::try_from(self.dice.below(most as u64)).expect("small") } else { most };
-        if self.clients.contains_key(&id) {
-            self.check_outbox(pending.len());
-        }
-        let bytes = pending[..count.min(most)].to_vec();
-        self.check_written(id, &bytes);
-        let now = self.now;
-        let conn = self.conns.get_mut(&id).expect("it is there");
-        let at = conn.outbound.push(&bytes, now);
-        self.plan_at(at, Event::Outbound(id));
-        self.tell(id, Input::Wrote(bytes.len()));
-        true
-    }
-
-    fn read(&mut self, id: ConnId) -> bool {
-        let Some(conn) = self.conns.get(&id) else { return false };
-        let window = self.process.as_ref().expect("it has connections").proxy.window(id);
-        let is_client = self.clients.contains_key(&id);
-        let end = conn.inbound.arrived_end(self.now);
-        if end == Some(End::Reset) {
-            self.tell(id, Input::Failed(Failure::new(FailureClass::CutInStream, "reset")));
-            self.forget_if_ended(id);
-            return true;
-        }
-        let ready = conn.inbound.ready().len();
-        let count = ready.min(window).min(conn.inbound.piece_max).min(64 * 1024);
-        if count > 0 {
-            let conn = self.conns.get_mut(&id).expect("it is there");
-            let bytes = conn.inbound.take(count);
-            self.count_received(id, &bytes);
-            self.tell(id, Input::Received(&bytes));
-            return true;
-        }
-        // The end of a client is noticed also where there is no room for its bytes.
-        if end == Some(End::Eof) && (window > 0 || is_client) {
-            self.tell(id, Input::Eof);
-            self.forget_if_ended(id);
-            return true;
-        }
-        false
-    }
-
-    /// An end is told once.
-    fn forget_if_ended(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.inbound = Pipe::new(Duration::ZERO, 1, 0);
-        }
-    }
-
-    /// Whether any connection could go on and nobody lets it.
-    pub fn check_nobody_is_stuck(&self) {
-        let proxy = &self.process.as_ref().expect("it runs").proxy;
-        for (id, conn) in self.conns.iter().filter(|(_, conn)| conn.is_connected) {
-            let can_write = conn.outbound.room() > 0 && !proxy.pending_write(*id).is_empty();
-            let can_read = !conn.inbound.ready().is_empty() && proxy.window(*id) > 0;
-            assert!(!can_write && !can_read, "{id:?} could go on (write: {can_write}, read: {can_read})");
         }
     }
 }

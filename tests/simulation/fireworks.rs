@@ -60,6 +60,10 @@ impl Fireworks {
 
 /// One try of a request at the upstream. Kept until the request is answered.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what has happened to a try or not is a list of yes and no"
+)]
 pub struct Exchange {
     pub client: ConnId,
     /// Which of its client's requests it is for.

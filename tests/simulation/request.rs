@@ -1,6 +1,6 @@
 //! Requests as clients of all kinds send them.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use fireworks_proxy::{event::ConnId, time::Mono};
 
@@ -23,6 +23,7 @@ pub enum Kind {
 
 /// One request, and what the model knows of it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what a client may do or not is a list of yes and no")]
 pub struct Request {
     /// By which the upstream's side and the answers name it.
     pub id: u64,
@@ -74,7 +75,7 @@ impl Request {
             () if is_odd(Odd::Malformed, dice) => Kind::Malformed,
             () => Kind::Forward,
         };
-        let is_old = is_odd(Odd::OldVersion, dice);
+        let speaks_old = is_odd(Odd::OldVersion, dice);
         let mut request = Self {
             id,
             kind,
@@ -82,7 +83,7 @@ impl Request {
             wire: Vec::new(),
             head_len: 0,
             body: Vec::new(),
-            is_old,
+            is_old: speaks_old,
             says_close: is_odd(Odd::SaysClose, dice),
             expects: false,
             is_anthropic: dice.chance(50),
@@ -155,12 +156,16 @@ impl Request {
         if has_body {
             let is_oversized = is_odd(Odd::Oversized, dice);
             self.write_body(swarm, dice, is_oversized);
+            if self.lane.is_none() && is_odd(Odd::Bulky, dice) {
+                // Costs nothing, and is longer than what the proxy reads ahead.
+                self.body = vec![b'y'; 1_000 * usize::try_from(1 + dice.below(200)).expect("small")];
+            }
         }
         let key = self.lane.map_or(0, |(key, _)| key);
         let mut fields = format!("x-api-key: key{key}\r\nx-tag: {}\r\n", self.id);
         if is_odd(Odd::StatesTimeout, dice) {
             let seconds = 2 + dice.below(120);
-            fields += &format!("x-stainless-timeout: {seconds}\r\n");
+            write!(fields, "x-stainless-timeout: {seconds}\r\n").expect("a String takes every write");
             let limit = Duration::from_secs(seconds);
             self.usable = Some(limit.saturating_sub(Duration::from_secs(5)).max(limit / 2));
         }
@@ -171,7 +176,7 @@ impl Request {
         if is_chunked {
             fields += "Transfer-Encoding: chunked\r\n";
         } else if has_body {
-            fields += &format!("Content-Length: {}\r\n", self.body.len());
+            write!(fields, "Content-Length: {}\r\n", self.body.len()).expect("a String takes every write");
         }
         self.write(path, &fields, is_chunked);
     }

@@ -44,7 +44,7 @@ impl Simulation {
             for heard in heard {
                 match heard {
                     Heard::Interim(status) => self.heard_interim(id, status),
-                    Heard::Head(head) => self.heard_head(id, &head),
+                    Heard::Head(text) => self.heard_head(id, &text),
                     Heard::Payload(payload) => self.heard_payload(id, &payload),
                     Heard::End => self.heard_end(id),
                 }

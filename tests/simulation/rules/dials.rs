@@ -73,15 +73,12 @@ impl Simulation {
         assert!(self.now >= since + backoff.max(asked), "too early: {since:?}, {backoff:?}, {asked:?}");
         let is_idempotent = request.may_repeat || request.method != "POST";
         let was_written = !last.head.is_empty();
-        match answer {
-            Some(answer) => {
-                assert!(is_transient(answer.status), "{} is the answer", answer.status);
-                assert!(is_refusal(answer.status) || is_idempotent, "it may have been done");
-            }
-            None => {
-                assert_ne!(last.dial_failure, Some(FailureClass::TlsCertificate), "it will not pass");
-                assert!(!was_written || is_idempotent, "it may have been done");
-            }
+        if let Some(answer) = answer {
+            assert!(is_transient(answer.status), "{} is the answer", answer.status);
+            assert!(is_refusal(answer.status) || is_idempotent, "it may have been done");
+        } else {
+            assert_ne!(last.dial_failure, Some(FailureClass::TlsCertificate), "it will not pass");
+            assert!(!was_written || is_idempotent, "it may have been done");
         }
     }
 

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 use fireworks_proxy::{event::ConnId, time::Mono};
 
+pub use steps::check_outbox;
+
 use self::{
     books::{Bucket, LaneBook},
     days::Days,

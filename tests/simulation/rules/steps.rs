@@ -13,6 +13,11 @@ use crate::simulation::engine::Simulation;
 /// framing of pieces.
 const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
+/// What waits for a client is bounded.
+pub fn check_outbox(bytes: usize) {
+    assert!(bytes <= OUTBOX_BYTES_MAX, "{bytes} bytes wait for a client");
+}
+
 impl Simulation {
     pub fn check_step(&mut self) {
         self.check_balance();
@@ -134,11 +139,6 @@ impl Simulation {
             let has_room = book.is_none_or(|book| !book.had_trouble && book.has_room(cost, limits, now));
             assert!(!has_room, "{id:?} waits, and there is room");
         }
-    }
-
-    /// What waits for a client is bounded.
-    pub fn check_outbox(&self, bytes: usize) {
-        assert!(bytes <= OUTBOX_BYTES_MAX, "{bytes} bytes wait for a client");
     }
 
     /// Nobody is there any more, and nothing is left of anybody.
