@@ -21,6 +21,7 @@ impl Simulation {
         self.fireworks.share = *self.dice.pick(&[None, Some(30), Some(100), Some(1_000)]).expect("one");
         if self.is_odd(Odd::DiskFull) {
             self.disk.full_until = self.now + self.millis_below(20_000);
+            self.rules.days.full_until = self.disk.full_until;
         }
         if self.is_odd(Odd::Hiccup) {
             self.late_until = self.now + self.millis_below(3_000);
@@ -70,14 +71,12 @@ impl Simulation {
     pub fn save(&mut self, bytes: Vec<u8>) -> Result<(), String> {
         if self.now < self.disk.full_until {
             self.history.saw("disk full");
-            self.rules.days.is_file_late = true;
             return Err("no space left on device".to_owned());
         }
         if self.is_lively && self.is_odd(Odd::LosesSave) {
             self.is_dying = true;
         } else {
             self.disk.file = Some(bytes);
-            self.rules.days.is_file_late = false;
         }
         Ok(())
     }
@@ -126,7 +125,7 @@ impl Simulation {
         assert_eq!(self.rules.is_cut_told, matches!(stopped, Some(Stopped::Cut(_))), "{stopped:?}");
         assert_eq!(self.rules.open, 0, "something is at the upstream");
         assert_eq!(self.proxy().context_mut().admission.waiting(), 0, "somebody waits");
-        self.rules.days.check_stopped(self.disk.file.as_deref());
+        self.rules.days.check_stopped(self.disk.file.as_deref(), self.now);
         self.drop_process();
     }
 

@@ -67,6 +67,9 @@ impl Simulation {
         request.has_answer = true;
         self.rules.leave(request);
         let status = status(head);
+        // RFC 9112, section 9.6: who says that it closes is told so too.
+        let wants_close = request.arrived.is_some() && (request.says_close || request.is_old);
+        assert!(!wants_close || client.is_done, "it asked for an end: {head}");
         let relayed =
             field(head, "x-answer").map(|number| ConnId::from_u64(number.parse().expect("a number")));
         client.current = Current { relayed: relayed.map(|id| (id, 0)), status, body: Vec::new() };

@@ -29,8 +29,8 @@ pub struct Days {
     visited: Vec<i64>,
     /// What was reported lately: when, and the sum of everything with it.
     recent: VecDeque<(Mono, u64)>,
-    /// Whether the last write failed.
-    pub is_file_late: bool,
+    /// Until when the disk takes nothing.
+    pub full_until: Mono,
     late_at: Mono,
 }
 
@@ -57,7 +57,7 @@ impl Days {
             used: BTreeMap::new(),
             visited: Vec::new(),
             recent: VecDeque::new(),
-            is_file_late: false,
+            full_until: Mono::ZERO,
             late_at: Mono::ZERO,
         }
     }
@@ -117,7 +117,8 @@ impl Days {
     pub fn check_killed(&self, file: Option<&[u8]>, now: Mono) {
         let saved: u64 = file.map_or(0, |file| counts_of(file).values().sum());
         assert!(saved <= self.total() || self.visited.len() > DAYS_MAX, "{saved} saved of {}", self.total());
-        let is_late = self.is_file_late || now.since(self.late_at) < UNSAVED_MAX * 2;
+        // A write that failed is tried again within a second.
+        let is_late = now.since(self.late_at.max(self.full_until)) < UNSAVED_MAX * 2;
         let is_old = |(at, _): &&(Mono, u64)| *at + UNSAVED_MAX < now;
         let due = self.recent.iter().rev().find(is_old).map_or(0, |(_, total)| *total);
         assert!(
@@ -127,9 +128,9 @@ impl Days {
     }
 
     /// After a stop it holds everything.
-    pub fn check_stopped(&self, file: Option<&[u8]>) {
+    pub fn check_stopped(&self, file: Option<&[u8]>, now: Mono) {
         let saved: u64 = file.map_or(0, |file| counts_of(file).values().sum());
-        let is_whole = saved == self.total() || self.is_file_late || self.visited.len() > DAYS_MAX;
+        let is_whole = saved == self.total() || now < self.full_until || self.visited.len() > DAYS_MAX;
         assert!(is_whole, "{saved} saved of {}", self.total());
     }
 
@@ -137,6 +138,5 @@ impl Days {
     pub fn take_up(&mut self, file: Option<&[u8]>, now: Mono) {
         self.used = file.map(counts_of).unwrap_or_default();
         self.recent = VecDeque::from([(now, self.total())]);
-        self.is_file_late = false;
     }
 }
