@@ -1,5 +1,5 @@
 //! The core under virtual time: order, deadlines, windows, days; retries, time limits and the stop, each in
-//! its own file; and, in `storm` and `faults`, long runs by dice.
+//! its own file. Long runs by dice are in `simulation`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 // A span that a test takes from a shorter one is a bug of the test, and may panic.
 #![allow(clippy::unchecked_time_subtraction)]
@@ -14,12 +14,8 @@ mod books;
 mod clocks;
 #[path = "core/doubt.rs"]
 mod doubt;
-#[path = "core/faults.rs"]
-mod faults;
 #[path = "core/holds.rs"]
 mod holds;
-#[path = "core/invariants.rs"]
-mod invariants;
 #[path = "core/leaving.rs"]
 mod leaving;
 #[path = "core/memory.rs"]
@@ -36,8 +32,6 @@ mod saving;
 mod sessions;
 #[path = "core/stopping.rs"]
 mod stopping;
-#[path = "core/storm.rs"]
-mod storm;
 #[path = "core/timeouts.rs"]
 mod timeouts;
 

@@ -1,0 +1,105 @@
+//! The model: what must hold whatever happens, written from the contracts and not from the code. It sees
+//! what goes into the core and what comes out, and keeps books of its own.
+
+pub mod answers;
+pub mod books;
+pub mod days;
+mod dials;
+mod steps;
+
+use std::collections::BTreeMap;
+
+use fireworks_proxy::{event::ConnId, time::Mono};
+
+pub use steps::check_outbox;
+
+use self::{
+    books::{Bucket, LaneBook},
+    days::Days,
+};
+use super::{history::History, request::Lane, swarm::Swarm};
+
+/// A place in the queue: the deadline of the first wait, then the order of arrival.
+pub type Place = (Mono, u64);
+
+/// What the model keeps.
+#[derive(Debug)]
+pub struct Rules {
+    pub books: BTreeMap<Lane, LaneBook>,
+    pub bucket: Bucket,
+    pub days: Days,
+    /// Requests that wait for their first try, by lane.
+    pub waiting: BTreeMap<Option<Lane>, BTreeMap<Place, ConnId>>,
+    /// Requests that were tried, are not answered, and are not at the upstream.
+    pub coming_back: BTreeMap<Option<Lane>, u64>,
+    /// Tries that are under way, and those of them that cost tokens.
+    pub open: u64,
+    pub open_with_lane: usize,
+    /// Lines of the log that tell how a request ended.
+    end_lines: u64,
+    pub is_first_process: bool,
+    /// Whether the log says that something was cut by a stop.
+    pub is_cut_told: bool,
+    /// Whether something was counted since the last look at the ledger.
+    pub is_day_dirty: bool,
+    places: u64,
+    processes: u64,
+}
+
+impl Rules {
+    pub fn new(swarm: &Swarm) -> Self {
+        Self {
+            books: BTreeMap::new(),
+            bucket: Bucket::new(swarm.requests_per_second),
+            days: Days::new(swarm),
+            waiting: BTreeMap::new(),
+            coming_back: BTreeMap::new(),
+            open: 0,
+            open_with_lane: 0,
+            end_lines: 0,
+            is_first_process: true,
+            is_cut_told: false,
+            is_day_dirty: false,
+            places: 0,
+            processes: 0,
+        }
+    }
+
+    /// A new process knows nothing but the state file.
+    pub fn begin_process(&mut self, swarm: &Swarm, file: Option<&[u8]>, now: Mono) {
+        self.books.clear();
+        self.bucket = Bucket::new(swarm.requests_per_second);
+        self.waiting.clear();
+        self.coming_back.clear();
+        (self.open, self.open_with_lane, self.end_lines) = (0, 0, 0);
+        self.is_cut_told = false;
+        self.processes += 1;
+        self.is_first_process = self.processes == 1;
+        self.days.take_up(file, now);
+    }
+
+    pub fn next_place(&mut self) -> u64 {
+        self.places += 1;
+        self.places
+    }
+
+    /// The machine does nothing before this.
+    pub fn late_at(&mut self, until: Mono) {
+        self.days.late_at(until);
+    }
+
+    /// Reads a line of the log for what it says of an end.
+    pub fn note_line(&mut self, line: &str, history: &mut History) {
+        self.is_cut_told |= line.contains("were cut");
+        let is_request = line.starts_with("request | ");
+        if is_request || line.starts_with("refused a request with") {
+            self.end_lines += 1;
+        }
+        if is_request || line.starts_with("retry | ") {
+            let words = line.split(' ').skip(3);
+            let told = words
+                .filter(|word| ["status=", "outcome=", "after="].iter().any(|name| word.starts_with(name)));
+            told.for_each(|word| history.saw(word));
+        }
+    }
+}
