@@ -26,10 +26,6 @@ const LANES: [(u64, &str); 3] = [(1, "m"), (1, "n"), (2, "m")];
 const REQUESTS_PER_SECOND: f64 = 4.0;
 const BURST: usize = 4;
 
-/// A request that was not sent gives its place in the bucket back. Had it never come, less might have flowed
-/// in since, by less than one request.
-const GIVEN_BACK: f64 = 1.0;
-
 /// Spans reach about so far: some minutes.
 const SPAN_BITS_MAX: u32 = 28;
 
@@ -70,6 +66,10 @@ struct Model {
     used: Vec<Used>,
     /// When requests were let in, but for those that were given back.
     starts: Vec<Mono>,
+    /// When places in the bucket were given back that had not flowed back by themselves.
+    given_back: Vec<Mono>,
+    /// When the bucket was last full and a request was let in.
+    full_at: Mono,
     refused: Option<Refused>,
     /// When headers last spoke, by lane and dimension.
     learned_at: [[Option<Mono>; 3]; LANES.len()],
@@ -114,6 +114,8 @@ impl Model {
             running: Vec::new(),
             used: Vec::new(),
             starts: Vec::new(),
+            given_back: Vec::new(),
+            full_at: now,
             refused: None,
             learned_at: [[None; 3]; LANES.len()],
         }
@@ -163,6 +165,7 @@ impl Model {
     fn reserve(&mut self, lane: Option<usize>, asked: Asked) -> bool {
         let id = lane.map(|lane| self.lanes[lane]);
         let before = lane.map(|lane| self.balances(lane));
+        let is_full = self.budgets.bucket().available(self.now) == self.budgets.bucket().capacity();
         match self.budgets.try_reserve(id, asked, self.now) {
             Ok(reservation) => {
                 let held = reservation.held();
@@ -171,6 +174,7 @@ impl Model {
                 assert!(asked.output_cap.is_none_or(|cap| held.generated <= cap));
                 assert!(held.uncached_prompt <= held.prompt);
                 self.starts.push(self.now);
+                self.full_at = if is_full { self.now } else { self.full_at };
                 self.assert_rate();
                 self.refused = None;
                 let lane = lane.unwrap_or(usize::MAX);
@@ -203,14 +207,16 @@ impl Model {
         }
     }
 
-    /// In no span are more requests let in than the burst and what has flowed in since.
+    /// In no span are more requests let in than the burst, what has flowed in since, and the places of those
+    /// that were never sent.
     fn assert_rate(&self) {
         for (index, start) in self.starts.iter().enumerate() {
-            let count = self.starts.len() - index;
+            let given_back = self.given_back.iter().filter(|at| *at >= start).count();
+            let count = (self.starts.len() - index).saturating_sub(given_back);
             let flowed = self.now.since(*start).as_secs_f64() * REQUESTS_PER_SECOND;
             #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
             let (count, burst) = (count as f64, BURST as f64);
-            assert!(count <= burst + flowed + GIVEN_BACK, "{count} requests since {start:?}");
+            assert!(count <= burst + flowed + 0.01, "{count} requests since {start:?}");
         }
     }
 
@@ -275,6 +281,8 @@ impl Model {
         if running.sent_at.is_none() {
             let place = self.starts.iter().position(|start| *start == running.started_at);
             self.starts.remove(place.expect("it was started"));
+            // What was taken out before the bucket was full has flowed back since.
+            self.given_back.extend(Some(self.now).filter(|_| running.started_at >= self.full_at));
         }
         self.budgets.refund(running.reservation, self.now);
         self.refused = None;
