@@ -1,9 +1,8 @@
 //! The bytes that are held for all connections together, and whose turn it is to add to them.
 //!
 //! Beyond a mark memory is tight: bodies of requests are read one at a time, and heads and responses in
-//! small portions. The mark lies below the limit by the largest body, so that the one that is read
-//! always finds room. Refuses nothing: what is not read waits in its sender. Knows how much is held, and
-//! not what it is.
+//! small portions. The mark lies below the limit by the largest body, so that the one that is read finds
+//! room. Refuses nothing: what is not read waits in its sender. Knows how much is held, and not what it is.
 
 use std::collections::BTreeMap;
 
@@ -25,13 +24,24 @@ pub enum GoesOn {
     Everybody,
 }
 
+/// What is held for one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share {
+    /// All of it, in bytes.
+    pub held_bytes: usize,
+    /// The body among it of a request that was read whole, in bytes. It goes when its request ends.
+    pub whole_body_bytes: usize,
+    /// How many bytes a body that is being read may still add.
+    pub upload_left: Option<usize>,
+}
+
 /// What is held for all connections.
 #[derive(Debug)]
 pub struct Memory {
     held_bytes: usize,
+    whole_body_bytes: usize,
     bytes_max: usize,
-    /// From here on memory is tight.
-    tight_bytes: usize,
+    body_bytes_max: usize,
     is_tight: bool,
     /// The bodies that are being read, and how much each may still add.
     uploads: BTreeMap<ConnId, usize>,
@@ -42,12 +52,12 @@ pub struct Memory {
 impl Memory {
     /// Room for `bytes_max`, of which one body may take `body_bytes_max`.
     pub fn new(bytes_max: usize, body_bytes_max: usize) -> Self {
-        let tight_bytes = bytes_max.saturating_sub(body_bytes_max);
         Self {
             held_bytes: 0,
+            whole_body_bytes: 0,
             bytes_max,
-            tight_bytes,
-            is_tight: tight_bytes == 0,
+            body_bytes_max,
+            is_tight: bytes_max <= body_bytes_max,
             uploads: BTreeMap::new(),
             reading: None,
         }
@@ -68,28 +78,23 @@ impl Memory {
         !self.is_tight || self.reading == Some(client)
     }
 
-    /// What is held for a client has changed from `before` to `after`; its body, if it is being read, may
-    /// add `upload_left` more.
-    pub fn changed(
-        &mut self,
-        client: ConnId,
-        before: usize,
-        after: usize,
-        upload_left: Option<usize>,
-    ) -> GoesOn {
-        self.held_bytes = self.held_bytes - before + after;
-        if let Some(left) = upload_left {
+    /// What is held for a client has changed.
+    pub fn changed(&mut self, client: ConnId, before: Share, after: Share) -> GoesOn {
+        self.held_bytes = self.held_bytes - before.held_bytes + after.held_bytes;
+        self.whole_body_bytes = self.whole_body_bytes - before.whole_body_bytes + after.whole_body_bytes;
+        if let Some(left) = after.upload_left {
             self.uploads.insert(client, left);
         } else {
             self.uploads.remove(&client);
             self.reading = self.reading.filter(|reading| *reading != client);
         }
-        if self.is_tight && self.held_bytes < self.tight_bytes - self.tight_bytes / EASED_PART {
+        let tight_bytes = self.bytes_max.saturating_sub(self.body_bytes_max);
+        if self.is_tight && self.held_bytes < tight_bytes - tight_bytes / EASED_PART {
             self.is_tight = false;
             self.reading = None;
             return GoesOn::Everybody;
         }
-        self.is_tight |= self.held_bytes >= self.tight_bytes;
+        self.is_tight |= self.held_bytes >= tight_bytes;
         if !self.is_tight || self.reading.is_some() {
             return GoesOn::Nobody;
         }
@@ -97,13 +102,13 @@ impl Memory {
         self.reading.map_or(GoesOn::Nobody, GoesOn::One)
     }
 
-    /// The body with the least to come, if there is room for all of it: so there is always one that can
-    /// be read to its end. Either what is held beyond the mark goes in time, because it is no upload; or
-    /// the upload that went beyond it fits, since the mark is that far from the limit.
+    /// The body with the least to come, if there is room for all of it. If there is not, but hardly any
+    /// body is whole, then it is read all the same: those in the making hold the rest, and would wait for
+    /// each other for ever. What is whole goes in time.
     fn next_to_read(&self) -> Option<ConnId> {
-        let fits = |left: usize| self.held_bytes.saturating_add(left) <= self.bytes_max;
-        let fitting = self.uploads.iter().filter(|(_, left)| fits(**left));
-        fitting.min_by_key(|(client, left)| (**left, **client)).map(|(client, _)| *client)
+        let (client, left) = self.uploads.iter().min_by_key(|(client, left)| (**left, **client))?;
+        let fits = self.held_bytes.saturating_add(*left) <= self.bytes_max;
+        (fits || self.whole_body_bytes <= self.body_bytes_max).then_some(*client)
     }
 }
 
@@ -113,18 +118,29 @@ mod tests {
 
     const CLIENTS: [ConnId; 3] = [ConnId::from_u64(1), ConnId::from_u64(2), ConnId::from_u64(3)];
 
+    const NOTHING: Share = Share { held_bytes: 0, whole_body_bytes: 0, upload_left: None };
+
+    /// A body of which so much is there, and so much to come.
+    fn part(held_bytes: usize, left: usize) -> Share {
+        Share { held_bytes, whole_body_bytes: 0, upload_left: Some(left) }
+    }
+
+    fn whole(held_bytes: usize) -> Share {
+        Share { held_bytes, whole_body_bytes: held_bytes, upload_left: None }
+    }
+
     #[test]
     fn all_bodies_are_read_below_the_mark_and_one_beyond_it() {
         let [a, b, c] = CLIENTS;
         let mut memory = Memory::new(100, 40);
-        assert_eq!(memory.changed(a, 0, 30, Some(10)), GoesOn::Nobody);
-        assert_eq!(memory.changed(b, 0, 29, Some(11)), GoesOn::Nobody);
+        assert_eq!(memory.changed(a, NOTHING, part(30, 10)), GoesOn::Nobody);
+        assert_eq!(memory.changed(b, NOTHING, part(29, 11)), GoesOn::Nobody);
         assert!(!memory.is_tight() && CLIENTS.iter().all(|client| memory.may_upload(*client)));
-        assert_eq!(memory.changed(c, 0, 1, Some(39)), GoesOn::One(a), "it has the least to come");
+        assert_eq!(memory.changed(c, NOTHING, part(1, 39)), GoesOn::One(a), "it has the least to come");
         assert!(memory.may_upload(a) && !memory.may_upload(b) && !memory.may_upload(c));
-        assert_eq!(memory.changed(a, 30, 40, None), GoesOn::One(b), "a is whole, and 70 + 11 fit");
-        assert_eq!(memory.changed(b, 29, 40, None), GoesOn::Nobody, "81 + 39 do not");
-        assert_eq!(memory.changed(a, 40, 0, None), GoesOn::Everybody, "41 are left");
+        assert_eq!(memory.changed(a, part(30, 10), whole(40)), GoesOn::One(b), "70 + 11 fit");
+        assert_eq!(memory.changed(b, part(29, 11), whole(40)), GoesOn::Nobody, "81 + 39 do not");
+        assert_eq!(memory.changed(a, whole(40), NOTHING), GoesOn::Everybody, "41 are left");
         assert!(memory.may_upload(c));
     }
 
@@ -132,10 +148,10 @@ mod tests {
     fn whoever_is_read_keeps_its_turn_until_it_is_whole_or_gone() {
         let [a, b, _] = CLIENTS;
         let mut memory = Memory::new(100, 40);
-        assert_eq!(memory.changed(a, 0, 60, Some(30)), GoesOn::One(a));
-        assert_eq!(memory.changed(b, 0, 0, Some(1)), GoesOn::Nobody);
-        assert_eq!(memory.changed(a, 60, 61, Some(29)), GoesOn::Nobody);
-        assert_eq!(memory.changed(a, 61, 0, None), GoesOn::Everybody);
+        assert_eq!(memory.changed(a, NOTHING, part(60, 30)), GoesOn::One(a));
+        assert_eq!(memory.changed(b, NOTHING, part(0, 1)), GoesOn::Nobody);
+        assert_eq!(memory.changed(a, part(60, 30), part(61, 29)), GoesOn::Nobody);
+        assert_eq!(memory.changed(a, part(61, 29), NOTHING), GoesOn::Everybody);
         assert_eq!(memory.held_bytes(), 0);
     }
 
@@ -143,21 +159,33 @@ mod tests {
     fn memory_is_tight_until_it_is_well_below_the_mark() {
         let [a, b, _] = CLIENTS;
         let mut memory = Memory::new(1_000, 200);
-        assert_eq!(memory.changed(a, 0, 800, None), GoesOn::Nobody);
-        assert_eq!(memory.changed(a, 800, 700, None), GoesOn::Nobody);
+        assert_eq!(memory.changed(a, NOTHING, whole(800)), GoesOn::Nobody);
+        assert_eq!(memory.changed(a, whole(800), whole(700)), GoesOn::Nobody);
         assert!(memory.is_tight());
-        assert_eq!(memory.changed(b, 0, 0, Some(5)), GoesOn::One(b), "an upload that begins meanwhile");
-        assert_eq!(memory.changed(a, 700, 699, None), GoesOn::Everybody);
+        assert_eq!(memory.changed(b, NOTHING, part(0, 5)), GoesOn::One(b), "an upload that begins meanwhile");
+        assert_eq!(memory.changed(a, whole(700), whole(699)), GoesOn::Everybody);
         assert!(!memory.is_tight());
+    }
+
+    #[test]
+    fn bodies_in_the_making_do_not_wait_for_each_other() {
+        let [a, b, c] = CLIENTS;
+        let mut memory = Memory::new(80, 40);
+        assert_eq!(memory.changed(c, NOTHING, whole(38)), GoesOn::Nobody);
+        assert_eq!(memory.changed(a, NOTHING, part(30, 39)), GoesOn::One(a), "68 + 39 do not fit");
+        assert_eq!(memory.changed(b, NOTHING, part(30, 38)), GoesOn::Nobody);
+        assert_eq!(memory.changed(a, part(30, 39), whole(69)), GoesOn::Nobody, "more than one body is whole");
+        assert_eq!(memory.changed(c, whole(38), NOTHING), GoesOn::Nobody, "it still is");
+        assert_eq!(memory.changed(a, whole(69), NOTHING), GoesOn::Everybody);
     }
 
     #[test]
     fn a_limit_of_one_body_reads_one_at_a_time() {
         let [a, b, _] = CLIENTS;
         let mut memory = Memory::new(40, 40);
-        assert_eq!(memory.changed(a, 0, 0, Some(40)), GoesOn::One(a));
-        assert_eq!(memory.changed(b, 0, 0, Some(40)), GoesOn::Nobody);
-        assert_eq!(memory.changed(a, 0, 40, None), GoesOn::Nobody, "b would not fit");
-        assert_eq!(memory.changed(a, 40, 0, None), GoesOn::One(b));
+        assert_eq!(memory.changed(a, NOTHING, part(1, 40)), GoesOn::One(a));
+        assert_eq!(memory.changed(b, NOTHING, part(1, 40)), GoesOn::Nobody);
+        assert_eq!(memory.changed(a, part(1, 40), whole(41)), GoesOn::Nobody, "b would not fit");
+        assert_eq!(memory.changed(a, whole(41), NOTHING), GoesOn::One(b));
     }
 }

@@ -211,7 +211,7 @@ impl Proxy {
             before.idle_since.map(|since| self.idle.remove(&(since, client)));
             after.idle_since.map(|since| self.idle.insert((since, client)));
         }
-        match self.ctx.memory.changed(client, before.held_bytes, after.held_bytes, after.upload_left) {
+        match self.ctx.memory.changed(client, before.share, after.share) {
             GoesOn::Nobody => {}
             GoesOn::One(other) => self.ctx.run(other),
             GoesOn::Everybody => self.sessions.values().for_each(|session| session.go_on(&mut self.ctx)),

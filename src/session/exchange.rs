@@ -20,6 +20,7 @@ use crate::{
     event::ConnId,
     failure::{Failure, FailureClass, Reach},
     http::{head::HeadSearch, write},
+    memory::Share,
     outbox::Outbox,
     relay::Relay,
     time::{Mono, Now},
@@ -223,14 +224,16 @@ impl Exchange {
         }
     }
 
-    /// How much memory it takes, in bytes.
-    pub(super) fn held_bytes(&self) -> usize {
+    /// The memory that it takes.
+    pub(super) fn share(&self) -> Share {
         let answer_bytes = match &self.stage {
             Stage::Head { inbox, .. } => inbox.capacity(),
             Stage::Held(held) => held.held_bytes(),
             Stage::Connecting | Stage::Body(_) => 0,
         };
-        self.job.held_bytes() + self.request_head.capacity() + answer_bytes
+        let mut share = self.job.share();
+        share.held_bytes += self.request_head.capacity() + answer_bytes;
+        share
     }
 
     /// Takes in bytes of the response and passes them on.

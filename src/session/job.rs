@@ -18,6 +18,7 @@ use crate::{
         head::{Fields, Framing, RequestHead},
     },
     inspect::{Inspection, Inspector},
+    memory::Share,
     route::Forward,
     time::Mono,
 };
@@ -124,14 +125,14 @@ impl Upload {
         self.slow_at
     }
 
-    /// How much memory it takes, in bytes.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.head_bytes + self.body.capacity()
-    }
-
-    /// How much more its body may take.
-    pub(super) fn bytes_left(&self) -> usize {
-        self.body_bytes_max.saturating_sub(self.body.capacity())
+    /// The memory that it takes, and may take.
+    pub(super) fn share(&self) -> Share {
+        let body_bytes = self.body.capacity();
+        Share {
+            held_bytes: self.head_bytes + body_bytes,
+            whole_body_bytes: 0,
+            upload_left: Some(self.body_bytes_max.saturating_sub(body_bytes)),
+        }
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -225,10 +226,15 @@ impl Job {
         }
     }
 
-    /// How much memory it takes, in bytes.
-    pub(super) fn held_bytes(&self) -> usize {
+    /// The memory that it takes.
+    pub(super) fn share(&self) -> Share {
+        let body_bytes = self.body.capacity();
         let answer_bytes = self.last_answer.as_ref().map_or(0, |answer| answer.held_bytes());
-        self.head_bytes + self.body.capacity() + answer_bytes
+        Share {
+            held_bytes: self.head_bytes + body_bytes + answer_bytes,
+            whole_body_bytes: body_bytes,
+            upload_left: None,
+        }
     }
 
     /// When its wait in the queue ends, if it begins now.

@@ -30,7 +30,7 @@ use crate::{
     context::Context,
     event::{ConnId, Input, Timer},
     http::{HEAD_BYTES_MAX, head::HeadSearch},
-    memory::Memory,
+    memory::{Memory, Share},
     outbox::Outbox,
     queue::wheel::TimerKey,
     rejection::Rejection,
@@ -73,10 +73,8 @@ pub struct Session {
 /// What is kept of a session by those who see to all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Note {
-    /// The memory that it takes, in bytes.
-    pub held_bytes: usize,
-    /// How many bytes of a body may still come, while one is being read.
-    pub upload_left: Option<usize>,
+    /// The memory that it takes.
+    pub share: Share,
     /// Since when it is between requests, if it is.
     pub idle_since: Option<Mono>,
 }
@@ -160,20 +158,18 @@ impl Session {
     }
 
     fn note(&self) -> Note {
-        let mut note =
-            Note { held_bytes: self.inbox.capacity() + self.outbox.held_bytes(), ..Note::default() };
-        match &self.phase {
-            Phase::Closed => return Note::default(),
-            Phase::Head if self.inbox.is_empty() => note.idle_since = Some(self.idle_since),
-            Phase::Body(upload) => {
-                note.held_bytes += upload.held_bytes();
-                note.upload_left = Some(upload.bytes_left());
-            }
-            Phase::Queued(job, _) | Phase::Paused(job) => note.held_bytes += job.held_bytes(),
-            Phase::Exchange(exchange) => note.held_bytes += exchange.held_bytes(),
-            Phase::Head | Phase::Flush(_) | Phase::Linger => {}
+        if self.is_closed() {
+            return Note::default();
         }
-        note
+        let is_idle = matches!(self.phase, Phase::Head) && self.inbox.is_empty();
+        let mut share = match &self.phase {
+            Phase::Body(upload) => upload.share(),
+            Phase::Queued(job, _) | Phase::Paused(job) => job.share(),
+            Phase::Exchange(exchange) => exchange.share(),
+            Phase::Head | Phase::Flush(_) | Phase::Linger | Phase::Closed => Share::default(),
+        };
+        share.held_bytes += self.inbox.capacity() + self.outbox.held_bytes();
+        Note { share, idle_since: is_idle.then_some(self.idle_since) }
     }
 
     /// Memory is not tight any more: what was not read may be.

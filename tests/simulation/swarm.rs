@@ -71,6 +71,8 @@ pub struct Swarm {
     /// How far local time is ahead of UTC.
     pub zone_millis: i64,
     pub starts_at: Wall,
+    /// What may be held for all clients: `None` for far more than comes together.
+    pub buffered_mib: Option<usize>,
     pub clients_max: usize,
     pub keys: u64,
     pub models: u64,
@@ -119,6 +121,7 @@ impl Swarm {
             daily_limit: dice.chance(40).then(|| 1 + dice.below(50) * (text_max + reserve)),
             zone_millis: zone_minutes * 60_000,
             starts_at: Wall::from_unix_millis(0),
+            buffered_mib: dice.chance(30).then(|| one_of(dice, &[1, 2])),
             clients_max: one_of(dice, &[2, 6, 16]),
             keys: 1 + dice.below(2),
             models: 1 + dice.below(2),
@@ -129,6 +132,7 @@ impl Swarm {
         };
         swarm.starts_at = swarm.first_moment(dice);
         swarm.write_settings(dice);
+        swarm.write_memory();
         swarm
     }
 
@@ -161,6 +165,13 @@ impl Swarm {
             ("CLIENT_BODY_TIMEOUT", one_of(dice, &["10", "60"]).to_owned()),
             ("CLIENT_IDLE_TIMEOUT", one_of(dice, &["20", "300"]).to_owned()),
         ]);
+    }
+
+    fn write_memory(&mut self) {
+        if let Some(mebibytes) = self.buffered_mib {
+            let settings = [("MAX_BODY_MIB", "1".to_owned()), ("MAX_BUFFERED_MIB", mebibytes.to_string())];
+            self.settings.extend(settings);
+        }
     }
 
     /// How probable that is in this run.
