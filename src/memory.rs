@@ -1,7 +1,7 @@
 //! The bytes that are held for all connections together, and whose turn it is to add to them.
 //!
-//! Beyond a mark memory is tight: bodies of requests are read one at a time, and heads and responses in
-//! small portions. The mark lies below the limit by the largest body, so that the one that is read finds
+//! Beyond a mark memory is tight: bodies of requests, and what is long of heads, are read one at a time, and
+//! responses in small portions. The mark lies below the limit by the largest body, so that the one that is read finds
 //! room. Refuses nothing: what is not read waits in its sender. Knows how much is held, and not what it is.
 
 use std::collections::BTreeMap;
@@ -71,6 +71,11 @@ impl Memory {
     /// Whether reading is held back.
     pub fn is_tight(&self) -> bool {
         self.is_tight
+    }
+
+    /// Whose body is read while memory is tight.
+    pub fn reading(&self) -> Option<ConnId> {
+        self.reading
     }
 
     /// Whether the body of this client's request may be read now.

@@ -113,10 +113,14 @@ impl Session {
         }
     }
 
-    /// The time of a body that we did not read is over. That was not its client's fault.
-    pub(super) fn forgive_upload(&mut self, ctx: &mut Context, now: Now) {
-        let Phase::Body(upload) = &mut self.phase else { return };
-        let deadline = upload.forgive(ctx.config.timeouts.client_body, now.mono);
+    /// What of a request has not come was not read, which is not its client's fault.
+    pub(super) fn begin_time_anew(&mut self, ctx: &mut Context, now: Now) {
+        let (timeouts, has_long_head) = (&ctx.config.timeouts, self.has_long_head());
+        let deadline = match &mut self.phase {
+            Phase::Body(upload) => upload.forgive(timeouts.client_body, now.mono),
+            Phase::Head if has_long_head => now.mono + timeouts.client_head,
+            _ => return,
+        };
         self.set_deadline(deadline, ctx);
     }
 
