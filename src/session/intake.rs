@@ -48,8 +48,9 @@ impl Session {
     /// Reads the next request's head out of the inbox. Whether it was there.
     pub(super) fn read_head(&mut self, ctx: &mut Context, now: Now) -> bool {
         // RFC 9112, section 2.2: an empty line before a request is let pass.
-        while self.inbox.starts_with(b"\r\n") {
-            self.inbox.drain(..2);
+        let empty_lines = self.inbox.chunks(2).take_while(|line| line == b"\r\n").count();
+        if empty_lines > 0 {
+            self.inbox.drain(..empty_lines * 2);
             self.search = HeadSearch::default();
             if self.inbox.is_empty() {
                 self.set_deadline(self.idle_since + ctx.config.timeouts.client_idle, ctx);
