@@ -91,6 +91,9 @@ impl Memory {
             self.uploads.insert(client, left);
         } else {
             self.uploads.remove(&client);
+        }
+        // A turn ends with what it was given for, be it that a long head turns out to have a body.
+        if after.upload_left.is_none() || after.upload_left > before.upload_left {
             self.reading = self.reading.filter(|reading| *reading != client);
         }
         let tight_bytes = self.bytes_max.saturating_sub(self.body_bytes_max);
@@ -182,6 +185,17 @@ mod tests {
         assert_eq!(memory.changed(a, part(30, 39), whole(69)), GoesOn::Nobody, "more than one body is whole");
         assert_eq!(memory.changed(c, whole(38), NOTHING), GoesOn::Nobody, "it still is");
         assert_eq!(memory.changed(a, whole(69), NOTHING), GoesOn::Everybody);
+    }
+
+    #[test]
+    fn the_turn_of_a_long_head_is_not_that_of_its_body() {
+        let [a, b, _] = CLIENTS;
+        let mut memory = Memory::new(100, 40);
+        assert_eq!(memory.changed(a, NOTHING, whole(80)), GoesOn::Nobody);
+        assert_eq!(memory.changed(b, NOTHING, part(1, 5)), GoesOn::One(b), "81 + 5 fit");
+        assert_eq!(memory.changed(b, part(1, 5), part(2, 38)), GoesOn::Nobody, "82 + 38 do not");
+        assert!(!memory.may_upload(b));
+        assert_eq!(memory.changed(b, part(2, 38), part(2, 18)), GoesOn::One(b));
     }
 
     #[test]
