@@ -214,6 +214,9 @@ impl Proxy {
         match self.ctx.memory.changed(client, before.share, after.share) {
             GoesOn::Nobody => {}
             GoesOn::One(other) => {
+                if let Some(session) = was_read.and_then(|reader| self.sessions.get_mut(&reader)) {
+                    session.lose_turn(now);
+                }
                 let session = self.sessions.get_mut(&other).expect("who has ended has no body to read");
                 session.go_on(&mut self.ctx, now);
             }

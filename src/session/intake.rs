@@ -1,6 +1,8 @@
 //! The client's side on the way in: bytes become a head, a head becomes an answer or an upload, and
 //! an upload that is whole goes into the queue.
 
+use std::time::Duration;
+
 use super::{Next, Phase, Session, ending, job::Job, job::Upload};
 use crate::{
     access,
@@ -114,12 +116,13 @@ impl Session {
         }
     }
 
-    /// What of a request has not come was not read, which is not its client's fault.
-    pub(super) fn begin_time_anew(&mut self, ctx: &mut Context, now: Now) {
+    /// What of a request has not come was not read, which is not its client's fault: it has the time that it
+    /// had left, or all of it.
+    pub(super) fn begin_time_anew(&mut self, time_left: Option<Duration>, ctx: &mut Context, now: Now) {
         let (timeouts, has_long_head) = (&ctx.config.timeouts, self.has_long_head());
         let deadline = match &mut self.phase {
-            Phase::Body(upload) => upload.forgive(timeouts.client_body, now.mono),
-            Phase::Head if has_long_head => now.mono + timeouts.client_head,
+            Phase::Body(upload) => upload.forgive(time_left.unwrap_or(timeouts.client_body), now.mono),
+            Phase::Head if has_long_head => now.mono + time_left.unwrap_or(timeouts.client_head),
             _ => return,
         };
         self.set_deadline(deadline, ctx);

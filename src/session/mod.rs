@@ -63,6 +63,8 @@ pub struct Session {
     /// When the client last took something, or was first given something to take.
     client_moved_at: Mono,
     deadline: Mono,
+    /// What was left until the deadline when another's body was read before the rest of this one's.
+    time_left: Option<Duration>,
     /// Since when no request has begun, as long as none has.
     idle_since: Mono,
     /// The timer in the wheel. It may lie before the deadline, and is then set again when it fires.
@@ -123,6 +125,7 @@ impl Session {
             outbox: Outbox::default(),
             client_moved_at: now.mono,
             deadline: now.mono,
+            time_left: None,
             idle_since: now.mono,
             timer: None,
             noted: Note::default(),
@@ -193,9 +196,18 @@ impl Session {
     /// What was not read may be: its turn has come, or memory is not tight any more.
     pub fn go_on(&mut self, ctx: &mut Context, now: Now) {
         ctx.run(self.id);
-        self.begin_time_anew(ctx, now);
+        let time_left = self.time_left.take();
+        self.begin_time_anew(time_left, ctx, now);
         if let Phase::Exchange(exchange) = &self.phase {
             ctx.run(exchange.conn);
+        }
+    }
+
+    /// Another's body is read first. The clock stands still meanwhile, and goes on from there: who sends
+    /// nothing does not begin anew whenever somebody was let pass.
+    pub fn lose_turn(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Body(_)) || self.has_long_head() {
+            self.time_left = Some(self.deadline.since(now.mono));
         }
     }
 
@@ -290,7 +302,7 @@ impl Session {
         }
         let waits_its_turn = self.waits_its_turn(&ctx.memory);
         match &mut self.phase {
-            Phase::Head | Phase::Body(_) if waits_its_turn => self.begin_time_anew(ctx, now),
+            Phase::Head | Phase::Body(_) if waits_its_turn => self.begin_time_anew(None, ctx, now),
             Phase::Head if self.inbox.is_empty() => self.close(ctx),
             Phase::Head => self.reject_and_close(&Rejection::ClientTooSlow, None, ctx, now),
             Phase::Body(upload) => {

@@ -178,6 +178,31 @@ fn whoever_gets_its_turn_has_its_whole_time_from_then_on() {
     assert!(senders.iter().all(|sender| world.status_of(sender.client) == Some(200)));
 }
 
+#[test]
+fn a_slow_body_lets_shorter_ones_pass_and_does_not_stay_for_that() {
+    let mut world = world();
+    let mut slow: Vec<Sender> =
+        (0..6).map(|_| Sender::new(&mut world, with_length(BODY_BYTES_MAX))).collect();
+    for sender in &mut slow {
+        // Less than half of it, as far as it is read.
+        let _rounds = (0..8).take_while(|_| sender.send(&mut world, 50_000)).count();
+    }
+    assert!(world.proxy.context_mut().memory.is_tight());
+    let mut seconds = 0;
+    while world.status_of(slow[0].client).is_none() {
+        let mut quick = Sender::new(&mut world, with_length(200_000));
+        while quick.send(&mut world, 60_000) {}
+        assert!(quick.rest.is_empty(), "it has less to come, after {seconds} s");
+        assert!(answer_one(&mut world));
+        assert_eq!(world.status_of(quick.client), Some(200));
+        world.input(quick.client, Input::Eof);
+        world.advance(SECOND);
+        seconds += 1;
+    }
+    assert_eq!(world.status_of(slow[0].client), Some(408));
+    assert!(seconds <= 61, "it had a minute without a byte: {seconds}");
+}
+
 fn long_head() -> Vec<u8> {
     let long = "x".repeat(20_000);
     format!("GET /health HTTP/1.1\r\nHost: localhost\r\nx-long: {long}\r\n\r\n").into_bytes()
