@@ -1,10 +1,10 @@
 //! The bytes that are held for all connections together, and whose turn it is to add to them.
 //!
-//! Beyond a mark memory is tight: bodies of requests are read one at a time, and heads and responses in
-//! small portions. The mark lies below the limit by the largest body, so that the one that is read finds
+//! Beyond a mark memory is tight: bodies of requests, and what is long of heads, are read one at a time, and
+//! responses in small portions. The mark lies below the limit by the largest body, so that the one that is read finds
 //! room. Refuses nothing: what is not read waits in its sender. Knows how much is held, and not what it is.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::event::ConnId;
 
@@ -43,8 +43,8 @@ pub struct Memory {
     bytes_max: usize,
     body_bytes_max: usize,
     is_tight: bool,
-    /// The bodies that are being read, and how much each may still add.
-    uploads: BTreeMap<ConnId, usize>,
+    /// How much each body that is being read may still add.
+    uploads: BTreeSet<(usize, ConnId)>,
     /// The one that is read while memory is tight.
     reading: Option<ConnId>,
 }
@@ -58,7 +58,7 @@ impl Memory {
             bytes_max,
             body_bytes_max,
             is_tight: bytes_max <= body_bytes_max,
-            uploads: BTreeMap::new(),
+            uploads: BTreeSet::new(),
             reading: None,
         }
     }
@@ -73,6 +73,11 @@ impl Memory {
         self.is_tight
     }
 
+    /// Whose body is read while memory is tight.
+    pub fn reading(&self) -> Option<ConnId> {
+        self.reading
+    }
+
     /// Whether the body of this client's request may be read now.
     pub fn may_upload(&self, client: ConnId) -> bool {
         !self.is_tight || self.reading == Some(client)
@@ -82,10 +87,10 @@ impl Memory {
     pub fn changed(&mut self, client: ConnId, before: Share, after: Share) -> GoesOn {
         self.held_bytes = self.held_bytes - before.held_bytes + after.held_bytes;
         self.whole_body_bytes = self.whole_body_bytes - before.whole_body_bytes + after.whole_body_bytes;
-        if let Some(left) = after.upload_left {
-            self.uploads.insert(client, left);
-        } else {
-            self.uploads.remove(&client);
+        before.upload_left.map(|left| self.uploads.remove(&(left, client)));
+        after.upload_left.map(|left| self.uploads.insert((left, client)));
+        // A turn ends with what it was given for, be it that a long head turns out to have a body.
+        if after.upload_left.is_none() || after.upload_left > before.upload_left {
             self.reading = self.reading.filter(|reading| *reading != client);
         }
         let tight_bytes = self.bytes_max.saturating_sub(self.body_bytes_max);
@@ -95,18 +100,17 @@ impl Memory {
             return GoesOn::Everybody;
         }
         self.is_tight |= self.held_bytes >= tight_bytes;
-        if !self.is_tight || self.reading.is_some() {
-            return GoesOn::Nobody;
-        }
-        self.reading = self.next_to_read();
-        self.reading.map_or(GoesOn::Nobody, GoesOn::One)
+        // Who has less to come goes before the one that is read, which could take hours.
+        let next = self.next_to_read().filter(|next| self.is_tight && self.reading != Some(*next));
+        self.reading = next.or(self.reading);
+        next.map_or(GoesOn::Nobody, GoesOn::One)
     }
 
     /// The body with the least to come, if there is room for all of it. If there is not, but hardly any
     /// body is whole, then it is read all the same: those in the making hold the rest, and would wait for
     /// each other for ever. What is whole goes in time.
     fn next_to_read(&self) -> Option<ConnId> {
-        let (client, left) = self.uploads.iter().min_by_key(|(client, left)| (**left, **client))?;
+        let (left, client) = self.uploads.first()?;
         let fits = self.held_bytes.saturating_add(*left) <= self.bytes_max;
         (fits || self.whole_body_bytes <= self.body_bytes_max).then_some(*client)
     }
@@ -145,12 +149,15 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_read_keeps_its_turn_until_it_is_whole_or_gone() {
+    fn whoever_is_read_keeps_its_turn_unless_another_has_less_to_come() {
         let [a, b, _] = CLIENTS;
         let mut memory = Memory::new(100, 40);
         assert_eq!(memory.changed(a, NOTHING, part(60, 30)), GoesOn::One(a));
-        assert_eq!(memory.changed(b, NOTHING, part(0, 1)), GoesOn::Nobody);
+        assert_eq!(memory.changed(b, NOTHING, part(0, 31)), GoesOn::Nobody);
         assert_eq!(memory.changed(a, part(60, 30), part(61, 29)), GoesOn::Nobody);
+        assert_eq!(memory.changed(b, part(0, 31), part(0, 28)), GoesOn::One(b));
+        assert!(memory.may_upload(b) && !memory.may_upload(a));
+        assert_eq!(memory.changed(b, part(0, 28), NOTHING), GoesOn::One(a));
         assert_eq!(memory.changed(a, part(61, 29), NOTHING), GoesOn::Everybody);
         assert_eq!(memory.held_bytes(), 0);
     }
@@ -173,10 +180,21 @@ mod tests {
         let mut memory = Memory::new(80, 40);
         assert_eq!(memory.changed(c, NOTHING, whole(38)), GoesOn::Nobody);
         assert_eq!(memory.changed(a, NOTHING, part(30, 39)), GoesOn::One(a), "68 + 39 do not fit");
-        assert_eq!(memory.changed(b, NOTHING, part(30, 38)), GoesOn::Nobody);
+        assert_eq!(memory.changed(b, NOTHING, part(30, 39)), GoesOn::Nobody);
         assert_eq!(memory.changed(a, part(30, 39), whole(69)), GoesOn::Nobody, "more than one body is whole");
         assert_eq!(memory.changed(c, whole(38), NOTHING), GoesOn::Nobody, "it still is");
         assert_eq!(memory.changed(a, whole(69), NOTHING), GoesOn::Everybody);
+    }
+
+    #[test]
+    fn the_turn_of_a_long_head_is_not_that_of_its_body() {
+        let [a, b, _] = CLIENTS;
+        let mut memory = Memory::new(100, 40);
+        assert_eq!(memory.changed(a, NOTHING, whole(80)), GoesOn::Nobody);
+        assert_eq!(memory.changed(b, NOTHING, part(1, 5)), GoesOn::One(b), "81 + 5 fit");
+        assert_eq!(memory.changed(b, part(1, 5), part(2, 38)), GoesOn::Nobody, "82 + 38 do not");
+        assert!(!memory.may_upload(b));
+        assert_eq!(memory.changed(b, part(2, 38), part(2, 18)), GoesOn::One(b));
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Proxy {
     /// now, notes whether it is idle, and forgets it if it has ended.
     fn account(&mut self, client: ConnId, now: Now) {
         let Some(session) = self.sessions.get_mut(&client) else { return };
-        let was_tight = self.ctx.memory.is_tight();
+        let (was_tight, was_read) = (self.ctx.memory.is_tight(), self.ctx.memory.reading());
         let (before, after) = session.renew_note();
         if session.is_closed() {
             self.sessions.remove(&client);
@@ -213,8 +213,17 @@ impl Proxy {
         }
         match self.ctx.memory.changed(client, before.share, after.share) {
             GoesOn::Nobody => {}
-            GoesOn::One(other) => self.ctx.run(other),
-            GoesOn::Everybody => self.sessions.values().for_each(|session| session.go_on(&mut self.ctx)),
+            GoesOn::One(other) => {
+                if let Some(session) = was_read.and_then(|reader| self.sessions.get_mut(&reader)) {
+                    session.lose_turn(now);
+                }
+                let session = self.sessions.get_mut(&other).expect("who has ended has no body to read");
+                session.go_on(&mut self.ctx, now);
+            }
+            GoesOn::Everybody => {
+                let waited = self.sessions.iter_mut().filter(|(other, _)| Some(**other) != was_read);
+                waited.for_each(|(_, session)| session.go_on(&mut self.ctx, now));
+            }
         }
         if was_tight != self.ctx.memory.is_tight() {
             self.ctx.note_memory(now.mono);

@@ -1,7 +1,7 @@
 //! The shell: sockets, clocks, files and one helper thread around the core.
 //!
 //! One turn of the loop: wait for events; read the clock; heed who asks to stop; note which connections
-//! are ready; take the resolver's answer; go on with races to connect; accept; give each runnable connection a bounded number of bytes; let the core
+//! are ready; take the resolver's answer; go on with races to connect; give each runnable connection a bounded number of bytes; accept; let the core
 //! handle its timers. What the core asks for is done after each thing that it was told. A connection
 //! that could still run stays on the run list, and the next wait is then no wait. Decides nothing
 //! about HTTP, budgets or queues.
@@ -176,10 +176,11 @@ impl Server {
             events.iter().for_each(|event| self.note(event));
             self.take_addresses(now);
             self.try_next_addresses(now);
-            self.accept(now);
             for conn in std::mem::take(&mut self.runnable) {
                 self.run_conn(conn, now);
             }
+            // By now a request that has come is read, and its connection is not closed as an idle one.
+            self.accept(now);
             self.proxy.handle_timeout(now);
             self.do_outputs(now);
             if let Some(stopped) = self.proxy.stopped() {

@@ -1,6 +1,8 @@
 //! The client's side on the way in: bytes become a head, a head becomes an answer or an upload, and
 //! an upload that is whole goes into the queue.
 
+use std::time::Duration;
+
 use super::{Next, Phase, Session, ending, job::Job, job::Upload};
 use crate::{
     access,
@@ -48,8 +50,9 @@ impl Session {
     /// Reads the next request's head out of the inbox. Whether it was there.
     pub(super) fn read_head(&mut self, ctx: &mut Context, now: Now) -> bool {
         // RFC 9112, section 2.2: an empty line before a request is let pass.
-        while self.inbox.starts_with(b"\r\n") {
-            self.inbox.drain(..2);
+        let empty_lines = self.inbox.chunks(2).take_while(|line| line == b"\r\n").count();
+        if empty_lines > 0 {
+            self.inbox.drain(..empty_lines * 2);
             self.search = HeadSearch::default();
             if self.inbox.is_empty() {
                 self.set_deadline(self.idle_since + ctx.config.timeouts.client_idle, ctx);
@@ -113,10 +116,15 @@ impl Session {
         }
     }
 
-    /// The time of a body that we did not read is over. That was not its client's fault.
-    pub(super) fn forgive_upload(&mut self, ctx: &mut Context, now: Now) {
-        let Phase::Body(upload) = &mut self.phase else { return };
-        let deadline = upload.forgive(ctx.config.timeouts.client_body, now.mono);
+    /// What of a request has not come was not read, which is not its client's fault: it has the time that it
+    /// had left, or all of it.
+    pub(super) fn begin_time_anew(&mut self, time_left: Option<Duration>, ctx: &mut Context, now: Now) {
+        let (timeouts, has_long_head) = (&ctx.config.timeouts, self.has_long_head());
+        let deadline = match &mut self.phase {
+            Phase::Body(upload) => upload.forgive(time_left.unwrap_or(timeouts.client_body), now.mono),
+            Phase::Head if has_long_head => now.mono + time_left.unwrap_or(timeouts.client_head),
+            _ => return,
+        };
         self.set_deadline(deadline, ctx);
     }
 

@@ -119,9 +119,9 @@ impl Upload {
         self.slow_at.min(now + client_body)
     }
 
-    /// It was us who did not read: the client's time begins anew. When that is over.
-    pub(super) fn forgive(&mut self, client_body: Duration, now: Mono) -> Mono {
-        self.slow_at = now + client_body;
+    /// It was us who did not read: so much time is left for the client. When that is over.
+    pub(super) fn forgive(&mut self, time_left: Duration, now: Mono) -> Mono {
+        self.slow_at = now + time_left;
         self.slow_at
     }
 

@@ -47,7 +47,8 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The window while a body is read or dropped: no bound of ours, since what comes is used at once.
 const BODY_WINDOW_BYTES: usize = 256 * 1024;
 
-/// The longest head that is read while memory is tight: three times the longest of any known client.
+/// What is read of everybody's head while memory is tight: three times the longest of any known client.
+/// The rest of a longer one takes its turn among the bodies.
 const HEAD_BYTES_MAX_TIGHT: usize = 4 * 1024;
 
 /// One client connection.
@@ -62,6 +63,8 @@ pub struct Session {
     /// When the client last took something, or was first given something to take.
     client_moved_at: Mono,
     deadline: Mono,
+    /// What was left until the deadline when another's body was read before the rest of this one's.
+    time_left: Option<Duration>,
     /// Since when no request has begun, as long as none has.
     idle_since: Mono,
     /// The timer in the wheel. It may lie before the deadline, and is then set again when it fires.
@@ -122,6 +125,7 @@ impl Session {
             outbox: Outbox::default(),
             client_moved_at: now.mono,
             deadline: now.mono,
+            time_left: None,
             idle_since: now.mono,
             timer: None,
             noted: Note::default(),
@@ -143,12 +147,25 @@ impl Session {
                 exchange.window(&self.outbox, memory.is_tight())
             }
             _ if conn != self.id => 0,
-            Phase::Body(_) if !memory.may_upload(self.id) => 0,
+            _ if self.waits_its_turn(memory) => 0,
             Phase::Body(_) | Phase::Linger => BODY_WINDOW_BYTES,
             // Also while no head is wanted: a client that leaves is noticed only by reading.
-            _ if memory.is_tight() => HEAD_BYTES_MAX_TIGHT.saturating_sub(self.inbox.len()),
+            _ if memory.is_tight() && !self.has_long_head() => {
+                HEAD_BYTES_MAX_TIGHT.saturating_sub(self.inbox.len())
+            }
             _ => HEAD_BYTES_MAX.saturating_sub(self.inbox.len()),
         }
+    }
+
+    /// Whether it is reading a head that is longer than what is read of everybody while memory is tight.
+    fn has_long_head(&self) -> bool {
+        matches!(self.phase, Phase::Head) && self.inbox.len() >= HEAD_BYTES_MAX_TIGHT
+    }
+
+    /// Whether its request does not come on because it is not read.
+    fn waits_its_turn(&self, memory: &Memory) -> bool {
+        let takes_turns = matches!(self.phase, Phase::Body(_)) || self.has_long_head();
+        takes_turns && !memory.may_upload(self.id)
     }
 
     /// What was noted of this session the last time, and what is to be noted now.
@@ -166,17 +183,31 @@ impl Session {
             Phase::Body(upload) => upload.share(),
             Phase::Queued(job, _) | Phase::Paused(job) => job.share(),
             Phase::Exchange(exchange) => exchange.share(),
+            Phase::Head if self.has_long_head() => {
+                let left = HEAD_BYTES_MAX.saturating_sub(self.inbox.len());
+                Share { upload_left: Some(left), ..Share::default() }
+            }
             Phase::Head | Phase::Flush(_) | Phase::Linger | Phase::Closed => Share::default(),
         };
         share.held_bytes += self.inbox.capacity() + self.outbox.held_bytes();
         Note { share, idle_since: is_idle.then_some(self.idle_since) }
     }
 
-    /// Memory is not tight any more: what was not read may be.
-    pub fn go_on(&self, ctx: &mut Context) {
+    /// What was not read may be: its turn has come, or memory is not tight any more.
+    pub fn go_on(&mut self, ctx: &mut Context, now: Now) {
         ctx.run(self.id);
+        let time_left = self.time_left.take();
+        self.begin_time_anew(time_left, ctx, now);
         if let Phase::Exchange(exchange) = &self.phase {
             ctx.run(exchange.conn);
+        }
+    }
+
+    /// Another's body is read first. The clock stands still meanwhile, and goes on from there: who sends
+    /// nothing does not begin anew whenever somebody was let pass.
+    pub fn lose_turn(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Body(_)) || self.has_long_head() {
+            self.time_left = Some(self.deadline.since(now.mono));
         }
     }
 
@@ -269,10 +300,11 @@ impl Session {
             self.set_deadline(self.deadline, ctx);
             return;
         }
+        let waits_its_turn = self.waits_its_turn(&ctx.memory);
         match &mut self.phase {
+            Phase::Head | Phase::Body(_) if waits_its_turn => self.begin_time_anew(None, ctx, now),
             Phase::Head if self.inbox.is_empty() => self.close(ctx),
             Phase::Head => self.reject_and_close(&Rejection::ClientTooSlow, None, ctx, now),
-            Phase::Body(_) if !ctx.memory.may_upload(self.id) => self.forgive_upload(ctx, now),
             Phase::Body(upload) => {
                 let dialect = upload.forward.dialect;
                 self.reject_and_close(&Rejection::ClientTooSlow, Some(dialect), ctx, now);

@@ -70,6 +70,18 @@ fn chunked(body_bytes: usize) -> Vec<u8> {
     [head.as_bytes(), size.as_bytes(), &vec![b'x'; body_bytes], b"\r\n0\r\n\r\n"].concat()
 }
 
+/// Senders that have sent all but the last byte, as far as they were read: nobody is whole.
+fn unfinished(world: &mut World, count: usize) -> Vec<Sender> {
+    let mut senders: Vec<Sender> =
+        (0..count).map(|_| Sender::new(world, with_length(BODY_BYTES_MAX))).collect();
+    for sender in &mut senders {
+        let last = sender.rest.pop().expect("a body");
+        while sender.send(world, 60_000) {}
+        sender.rest.push(last);
+    }
+    senders
+}
+
 /// All senders send in turns until nobody is read any more, and what is held stays in its bounds.
 fn send_in_turns(world: &mut World, senders: &mut [Sender]) {
     let mut goes_on = true;
@@ -78,7 +90,8 @@ fn send_in_turns(world: &mut World, senders: &mut [Sender]) {
         for sender in senders.iter_mut() {
             goes_on |= sender.send(world, 60_000);
             let held = held_bytes(world);
-            assert!(held <= 4 * MIB + HEADS_BYTES, "{held} bytes are held");
+            // The setting, and one more body.
+            assert!(held <= 5 * MIB + HEADS_BYTES, "{held} bytes are held");
         }
     }
 }
@@ -137,14 +150,7 @@ fn a_client_that_we_do_not_read_is_not_too_slow() {
 #[test]
 fn whoever_is_read_while_memory_is_tight_makes_way_when_it_stalls() {
     let mut world = world();
-    let mut senders: Vec<Sender> =
-        (0..6).map(|_| Sender::new(&mut world, with_length(BODY_BYTES_MAX))).collect();
-    // All but the last byte of each: nobody is whole, and one after the other has its turn.
-    for sender in &mut senders {
-        let last = sender.rest.pop().expect("a body");
-        while sender.send(&mut world, 60_000) {}
-        sender.rest.push(last);
-    }
+    let mut senders = unfinished(&mut world, 6);
     let is_read = |world: &World, sender: &Sender| world.proxy.window(sender.client) > 0;
     assert_eq!(senders.iter().filter(|sender| is_read(&world, sender)).count(), 1);
     world.advance(SECOND * 1_200);
@@ -154,6 +160,81 @@ fn whoever_is_read_while_memory_is_tight_makes_way_when_it_stalls() {
     send_in_turns(&mut world, &mut senders);
     while answer_one(&mut world) {}
     assert!(senders.iter().all(|sender| world.status_of(sender.client) == Some(200)));
+}
+
+#[test]
+fn whoever_gets_its_turn_has_its_whole_time_from_then_on() {
+    let mut world = world();
+    let mut senders = unfinished(&mut world, 6);
+    // All of them began at once. The first has the turn, and does nothing with it.
+    assert!(world.proxy.window(senders[0].client) > 0 && world.proxy.window(senders[1].client) == 0);
+    world.advance(SECOND * 61);
+    assert_eq!(world.status_of(senders.remove(0).client), Some(408));
+    assert_eq!(world.clients_without_answer().len(), 5, "nobody else was read");
+    send_in_turns(&mut world, &mut senders);
+    while answer_one(&mut world) {
+        send_in_turns(&mut world, &mut senders);
+    }
+    assert!(senders.iter().all(|sender| world.status_of(sender.client) == Some(200)));
+}
+
+#[test]
+fn a_slow_body_lets_shorter_ones_pass_and_does_not_stay_for_that() {
+    let mut world = world();
+    let mut slow: Vec<Sender> =
+        (0..6).map(|_| Sender::new(&mut world, with_length(BODY_BYTES_MAX))).collect();
+    for sender in &mut slow {
+        // Less than half of it, as far as it is read.
+        let _rounds = (0..8).take_while(|_| sender.send(&mut world, 50_000)).count();
+    }
+    assert!(world.proxy.context_mut().memory.is_tight());
+    let mut seconds = 0;
+    while world.status_of(slow[0].client).is_none() {
+        let mut quick = Sender::new(&mut world, with_length(200_000));
+        while quick.send(&mut world, 60_000) {}
+        assert!(quick.rest.is_empty(), "it has less to come, after {seconds} s");
+        assert!(answer_one(&mut world));
+        assert_eq!(world.status_of(quick.client), Some(200));
+        world.input(quick.client, Input::Eof);
+        world.advance(SECOND);
+        seconds += 1;
+    }
+    assert_eq!(world.status_of(slow[0].client), Some(408));
+    assert!(seconds <= 61, "it had a minute without a byte: {seconds}");
+}
+
+fn long_head() -> Vec<u8> {
+    let long = "x".repeat(20_000);
+    format!("GET /health HTTP/1.1\r\nHost: localhost\r\nx-long: {long}\r\n\r\n").into_bytes()
+}
+
+#[test]
+fn a_long_head_waits_for_its_turn_and_is_not_too_slow() {
+    let mut world = world();
+    let mut senders = unfinished(&mut world, 3);
+    let mut head = Sender::new(&mut world, long_head());
+    while head.send(&mut world, 60_000) {}
+    assert!(!head.rest.is_empty(), "the first body has its turn");
+    world.advance(SECOND * 59);
+    assert_eq!(world.status_of(head.client), None);
+    send_in_turns(&mut world, &mut senders[..1]);
+    while head.send(&mut world, 60_000) {}
+    assert_eq!(world.status_of(head.client), None, "then the others, which have less to come");
+    send_in_turns(&mut world, &mut senders);
+    while head.send(&mut world, 60_000) {}
+    assert_eq!(world.status_of(head.client), Some(200));
+}
+
+#[test]
+fn a_long_head_is_read_where_there_is_room_for_one_body_alone() {
+    let mut world = World::new(&[("MAX_BODY_MIB", "1"), ("MAX_BUFFERED_MIB", "1")], utc(5, 21, 2, 0));
+    let mut head = Sender::new(&mut world, long_head());
+    while head.send(&mut world, 60_000) {}
+    assert_eq!(world.status_of(head.client), Some(200));
+    let mut stalls = Sender::new(&mut world, long_head());
+    assert!(stalls.send(&mut world, 5_000));
+    world.advance(SECOND * 31);
+    assert_eq!(world.status_of(stalls.client), Some(408), "it was read, and sent nothing");
 }
 
 #[test]
