@@ -1,8 +1,9 @@
 //! The bytes that are held for all connections together, and whose turn it is to add to them.
 //!
-//! Beyond a mark memory is tight: bodies of requests, and what is long of heads, are read one at a time, and
-//! responses in small portions. The mark lies below the limit by the largest body, so that the one that is read finds
-//! room. Refuses nothing: what is not read waits in its sender. Knows how much is held, and not what it is.
+//! Beyond a mark memory is tight: bodies of requests, and the rest of long heads, are read one at a time,
+//! and responses in small portions. The mark lies below the limit by the largest body, so that the one that
+//! is read finds room. Refuses nothing: what is not read waits in its sender. Knows how much is held, and
+//! not what it is.
 
 use std::collections::BTreeSet;
 

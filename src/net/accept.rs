@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 
 use log::{info, warn};
 
-use super::{Server, conn::Conn, token_of};
+use super::{Server, conn::Conn, race::is_own_shortage, token_of};
 use crate::{
     event::{ConnId, Input},
     proxy::SESSIONS_MAX,
@@ -50,7 +50,7 @@ impl Server {
         if self.accept_outage.failed(now.mono) {
             warn!("cannot accept connections: {error}; new clients wait for idle ones to make room");
         }
-        if !has_place || !self.make_room(now) {
+        if !is_own_shortage(&error) || !self.make_room(now) {
             self.accept_pause = Some(now.mono + ACCEPT_PAUSE);
         }
     }

@@ -1,10 +1,10 @@
 //! The shell: sockets, clocks, files and one helper thread around the core.
 //!
 //! One turn of the loop: wait for events; read the clock; heed who asks to stop; note which connections
-//! are ready; take the resolver's answer; go on with races to connect; give each runnable connection a bounded number of bytes; accept; let the core
-//! handle its timers. What the core asks for is done after each thing that it was told. A connection
-//! that could still run stays on the run list, and the next wait is then no wait. Decides nothing
-//! about HTTP, budgets or queues.
+//! are ready; take the resolver's answer; go on with races to connect; give each runnable connection a
+//! bounded number of bytes; accept; let the core handle its timers. What the core asks for is done after
+//! each thing that it was told. A connection that could still run stays on the run list, and the next wait
+//! is then no wait. Decides nothing about HTTP, budgets or queues.
 
 // This is where clocks, threads, sockets and files live.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]

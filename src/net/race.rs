@@ -192,7 +192,7 @@ pub(super) fn in_order(addresses: &[SocketAddr], winner: Option<SocketAddr>) -> 
 }
 
 /// Whether nobody but our own machine is to blame.
-fn is_own_shortage(error: &io::Error) -> bool {
+pub(super) fn is_own_shortage(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code))
 }
 
