@@ -76,7 +76,13 @@ fn scan(pieces: &[&[u8]]) -> Heard {
 fn is_more_strict(data: &[u8], error: &serde_json::Error) -> bool {
     let message = error.to_string();
     let reasons = ["surrogate", "hex escape", "number out of range"];
-    std::str::from_utf8(data).is_err() || reasons.iter().any(|reason| message.contains(reason))
+    let is_of_number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+    let mut runs = data.split(|byte| !is_of_number(byte));
+    // Of such a number only the beginning is kept and looked at.
+    let has_long_number = runs.any(|run| run.len() > CAPTURE_BYTES_MAX);
+    let is_of_text =
+        std::str::from_utf8(data).is_err() || reasons.iter().any(|reason| message.contains(reason));
+    is_of_text || has_long_number
 }
 
 fn check(heard: &Heard, document: &Document) {

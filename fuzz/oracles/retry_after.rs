@@ -60,14 +60,19 @@ fn check_date(text: &str) {
     assert_eq!(parse_http_date(&written), read, "{text:?} is {written}");
 
     // The last second of a minute may be a leap second, and two digits of a year are of this century.
-    let mut found: Vec<u64> =
-        numbers(text).into_iter().map(|number| if number == 60 { 59 } else { number }).collect();
+    let mut found = numbers(text);
     let is_short_year = found.iter().all(|number| *number < 100);
     let century = |number| if is_short_year && number >= 2_000 { number - 2_000 } else { number };
     let mut expected: Vec<u64> = numbers(&written).into_iter().map(century).collect();
-    found.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(found, expected, "{text:?} is {written}");
+    let mut without_leap = found.clone();
+    // Another 60 may be a year.
+    if let Some(second) = without_leap.iter_mut().find(|number| **number == 60) {
+        *second = 59;
+    }
+    for numbers in [&mut found, &mut without_leap, &mut expected] {
+        numbers.sort_unstable();
+    }
+    assert!(found == expected || without_leap == expected, "{text:?} is {written}");
 }
 
 fn check_same(text: &str, read: Option<Wall>, expected: SystemTime) {
