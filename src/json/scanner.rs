@@ -387,10 +387,8 @@ mod tests {
 
     #[test]
     fn text_is_decoded_and_sized() {
-        assert_eq!(
-            scan(r#"["aé\n\u00e9\u4f60好\ud83d\ude00\\\"\/"]"#).0,
-            ["*=\"aé\\né你好😀\\\\\\\"/\"/7+3"]
-        );
+        let (lines, _) = scan(r#"["aé\n\u00e9\u4f60好\ud83d\ude00\\\"\/"]"#);
+        assert_eq!(lines, ["*=\"aé\\né你好😀\\\\\\\"/\"/7+3"]);
     }
 
     #[test]
