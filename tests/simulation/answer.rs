@@ -41,9 +41,15 @@ pub struct Answer {
 struct Payload {
     bytes: Vec<u8>,
     marks: Vec<(usize, Usage)>,
+    has_crlf: bool,
 }
 
 impl Payload {
+    /// A piece of a stream, with the line ends of this one.
+    fn lines(&mut self, text: &str) {
+        self.text(&if self.has_crlf { text.replace('\n', "\r\n") } else { text.to_owned() });
+    }
+
     fn text(&mut self, text: &str) {
         self.bytes.extend_from_slice(text.as_bytes());
     }
@@ -89,22 +95,22 @@ impl Payload {
     /// An answer in pieces.
     fn stream(&mut self, is_anthropic: bool, text: &str, usage: Option<Usage>) {
         if is_anthropic {
-            self.text("event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":0}}}\n\n");
+            self.lines("event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":0}}}\n\n");
         }
         for piece in text.as_bytes().chunks(16) {
             let piece = std::str::from_utf8(piece).expect("ASCII");
-            self.text(&if is_anthropic {
+            self.lines(&if is_anthropic {
                 format!("event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"delta\":{{\"text\":\"{piece}\"}}}}\n\n")
             } else {
                 format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{piece}\"}}}}],\"usage\":null}}\n\n")
             });
         }
         if let Some(usage) = usage {
-            self.text("data: {\"choices\":[],\"type\":\"message_delta\",");
+            self.lines("data: {\"choices\":[],\"type\":\"message_delta\",\ndata: ");
             self.usage(is_anthropic, usage);
-            self.text("}\n\n");
+            self.lines("}\n\n");
         }
-        self.text(if is_anthropic {
+        self.lines(if is_anthropic {
             "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
         } else {
             "data: [DONE]\n\n"
@@ -121,7 +127,7 @@ impl Answer {
         dice: &mut Dice,
         mut is_odd: impl FnMut(Odd, &mut Dice) -> bool,
     ) -> Self {
-        let mut payload = Payload::default();
+        let mut payload = Payload { has_crlf: dice.chance(30), ..Payload::default() };
         let is_stream = status == 200 && request.is_stream;
         if status == 200 && request.lane.is_some() {
             let usage = (!is_odd(Odd::Unreported, dice)).then(|| usage_of(request, swarm, dice));
@@ -202,7 +208,7 @@ impl Answer {
     }
 
     fn write_body(&mut self, payload: Payload, is_chunked: bool, dice: &mut Dice) {
-        let Payload { bytes, marks } = payload;
+        let Payload { bytes, marks, .. } = payload;
         let piece =
             if is_chunked { 1 + usize::try_from(dice.below(4_000)).expect("small") } else { bytes.len() };
         let mut marks = marks.into_iter().peekable();

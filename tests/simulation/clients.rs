@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use fireworks_proxy::event::{ConnId, Input};
+use fireworks_proxy::{
+    event::{ConnId, Input},
+    time::Mono,
+};
 
 use super::{
     engine::{Event, Simulation},
@@ -54,12 +57,20 @@ pub struct Client {
     pub has_hung: bool,
     /// Whether it is known that no further request will be read.
     pub is_done: bool,
+    /// When it came, or when its last answer had been written.
+    pub idle_since: Mono,
 }
 
 impl Client {
     /// The request that the proxy is to work on, if the client has begun to send one.
     pub fn current_request(&mut self) -> Option<&mut Request> {
         self.requests.get_mut(self.answered)
+    }
+
+    /// Whether the proxy has read nothing of a request that it has not answered.
+    pub fn is_between_requests(&self) -> bool {
+        let answered = self.answered.checked_sub(1).map_or(0, |last| self.requests[last].ends_at);
+        self.delivered <= answered && !self.is_done
     }
 
     /// Whether it takes everything and stays.
@@ -110,7 +121,7 @@ impl Simulation {
             delivered: 0,
             reading,
             sends_at_once: if trickles {
-                1 + usize::try_from(self.dice.below(60)).expect("small")
+                1 + usize::try_from(self.dice.below(self.swarm.tiny_bytes_max)).expect("small")
             } else {
                 usize::MAX
             },
@@ -124,6 +135,7 @@ impl Simulation {
             has_left: false,
             has_hung: false,
             is_done: false,
+            idle_since: self.now,
         }
     }
 

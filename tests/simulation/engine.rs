@@ -192,7 +192,11 @@ impl Simulation {
     }
 
     pub fn new_conn(&mut self, is_connected: bool) -> Conn {
-        let piece_max = if self.is_odd(Odd::TinyPieces) { 1 + self.dice.below(40) } else { 1_000_000 };
+        let piece_max = if self.is_odd(Odd::TinyPieces) {
+            1 + self.dice.below(self.swarm.tiny_bytes_max)
+        } else {
+            1_000_000
+        };
         let capacity = *self.dice.pick(&[3_000, 40_000, 1_000_000]).expect("one");
         let mut pipe = |capacity| {
             let delay = self.millis_below(self.swarm.delay_millis_max);
@@ -277,7 +281,10 @@ impl Simulation {
         assert!(self.timers_in_a_row < most, "{} timers with no news", self.timers_in_a_row);
         let clock = self.clock();
         self.history.note(self.now, ConnId::from_u64(0), "timers", 0);
+        let is_late = self.next_timer().is_some_and(|at| at < self.now);
+        let unread = if is_late { Vec::new() } else { self.unread_uploads() };
         self.proxy().handle_timeout(clock);
+        self.check_not_blamed(&unread);
         let next = self.next_timer();
         let timer = self.proxy().poll_timeout();
         // What is found out at the end of a turn may have to be saved in the next one, which comes at once.

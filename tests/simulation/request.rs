@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use fireworks_proxy::{event::ConnId, time::Mono};
 
-use super::swarm::{Honesty, Odd, Swarm};
+use super::swarm::{Honesty, Odd, SECRET_FIELD, Swarm};
 use crate::support::world::Dice;
 
 /// Who pays for what: a key and a model.
@@ -17,6 +17,8 @@ pub enum Kind {
     Page,
     /// What cannot be understood.
     Malformed,
+    /// What is not let in, and the code of its refusal.
+    Stranger(&'static str),
     /// Something for the upstream.
     Forward,
 }
@@ -37,6 +39,8 @@ pub struct Request {
     pub is_old: bool,
     pub says_close: bool,
     pub expects: bool,
+    /// Whether it brings the secret.
+    brings_secret: bool,
     pub is_anthropic: bool,
     pub is_stream: bool,
     pub may_repeat: bool,
@@ -73,6 +77,7 @@ impl Request {
         let kind = match () {
             () if is_odd(Odd::Page, dice) => Kind::Page,
             () if is_odd(Odd::Malformed, dice) => Kind::Malformed,
+            () if is_odd(Odd::Stranger, dice) => Kind::Stranger(""),
             () => Kind::Forward,
         };
         let speaks_old = is_odd(Odd::OldVersion, dice);
@@ -86,6 +91,7 @@ impl Request {
             is_old: speaks_old,
             says_close: is_odd(Odd::SaysClose, dice),
             expects: false,
+            brings_secret: swarm.asks_for_secret,
             is_anthropic: dice.chance(50),
             is_stream: dice.chance(60),
             may_repeat: true,
@@ -105,6 +111,7 @@ impl Request {
         match kind {
             Kind::Page => request.write_page(is_odd(Odd::HeadMethod, dice), dice),
             Kind::Malformed => request.write_nonsense(dice),
+            Kind::Stranger(_) => request.write_stranger(dice),
             Kind::Forward => request.write_forward(swarm, dice, &mut is_odd),
         }
         request
@@ -130,8 +137,39 @@ impl Request {
                 "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nExpect: wonders\r\n\r\n",
             ])
             .expect("one");
-        self.wire = text.as_bytes().to_vec();
+        // It is let in, so that it is refused for what it is.
+        self.wire = text.replacen("\r\n", &format!("\r\n{}", self.secret_field()), 1).into_bytes();
         self.head_len = self.wire.len();
+    }
+
+    /// A request that is whole and sound, and comes from a page of somebody else's or without the secret.
+    fn write_stranger(&mut self, dice: &mut Dice) {
+        const WITHOUT_SECRET: [(&str, &str); 5] = [
+            ("client_token", "Host: localhost\r\n"),
+            ("client_token", "Host: localhost\r\nX-Fireworks-Proxy-Token: the-secret-of-all\r\n"),
+            ("client_token", "Host: localhost\r\nX-Fireworks-Proxy-Token: the-secret-of-all-clients-s\r\n"),
+            ("client_token", "Host: localhost\r\nX-Fireworks-Proxy-Token: the-secret-of-all-clientS\r\n"),
+            ("client_token", "Host: localhost\r\nX-Fireworks-Proxy-Token:\r\n"),
+        ];
+        const FROM_A_PAGE: [(&str, &str); 3] = [
+            ("misdirected", "Host: evil.example\r\n"),
+            ("cross_site", "Host: localhost\r\nOrigin: http://evil.example\r\n"),
+            ("cross_site", "Host: localhost\r\nSec-Fetch-Site: same-site\r\n"),
+        ];
+        let lacks_secret = self.brings_secret && dice.chance(50);
+        let kinds: &[(&str, &str)] = if lacks_secret { &WITHOUT_SECRET } else { &FROM_A_PAGE };
+        let (code, fields) = *dice.pick(kinds).expect("one");
+        let secret = if lacks_secret { "" } else { self.secret_field() };
+        let lines = ["POST /v1/messages HTTP/1.1", "POST /v1/messages HTTP/1.0", "GET /usage HTTP/1.0"];
+        let line = dice.pick(&lines).expect("one");
+        (self.lane, self.kind) = (None, Kind::Stranger(code));
+        self.wire = format!("{line}\r\n{fields}{secret}Content-Length: 2\r\n\r\n{{}}").into_bytes();
+        self.head_len = self.wire.len() - 2;
+    }
+
+    /// The line of the head that shows that it may come in, where one is asked for.
+    const fn secret_field(&self) -> &'static str {
+        if self.brings_secret { SECRET_FIELD } else { "" }
     }
 
     fn write_forward(
@@ -158,7 +196,8 @@ impl Request {
             self.write_body(swarm, dice, is_oversized);
             if self.lane.is_none() && is_odd(Odd::Bulky, dice) {
                 // Costs nothing, and is longer than what the proxy reads ahead.
-                self.body = vec![b'y'; 1_000 * usize::try_from(1 + dice.below(200)).expect("small")];
+                let thousands = 1 + dice.below(swarm.bulk_thousands_max);
+                self.body = vec![b'y'; 1_000 * usize::try_from(thousands).expect("small")];
             }
         }
         let key = self.lane.map_or(0, |(key, _)| key);
@@ -207,7 +246,11 @@ impl Request {
     fn write(&mut self, path: &str, fields: &str, is_chunked: bool) {
         let version = if self.is_old { "1.0" } else { "1.1" };
         let close = if self.says_close { "Connection: close\r\n" } else { "" };
-        let head = format!("{} {path} HTTP/{version}\r\nHost: localhost\r\n{fields}{close}\r\n", self.method);
+        let secret = self.secret_field();
+        let head = format!(
+            "{} {path} HTTP/{version}\r\nHost: localhost\r\n{secret}{fields}{close}\r\n",
+            self.method
+        );
         self.head_len = head.len();
         self.wire = head.into_bytes();
         if !is_chunked {
@@ -223,7 +266,12 @@ impl Request {
 
     /// Whether another request can follow it.
     pub fn keeps_alive(&self) -> bool {
-        self.kind != Kind::Malformed && !self.is_old && !self.says_close
+        self.is_let_in() && !self.is_old && !self.says_close
+    }
+
+    /// Whether it is answered for what it asks.
+    pub fn is_let_in(&self) -> bool {
+        matches!(self.kind, Kind::Page | Kind::Forward)
     }
 
     /// Whether the proxy has read its head, and so knows that this is its method.

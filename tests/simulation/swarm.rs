@@ -13,21 +13,21 @@ use crate::support::world::Dice;
 #[rustfmt::skip]
 pub enum Odd {
     // Of clients.
-    Page, Malformed, Oversized, Chunked, Expect, OldVersion, HeadMethod, Free, Unrepeatable, Pipelined, Trickles,
-    StallsSending, Leaves, Resets, ReadsSlowly, ReadsNever, StatesTimeout, SaysClose, Lingers, Bulky,
+    Page, Malformed, Stranger, Oversized, Chunked, Expect, OldVersion, HeadMethod, Free, Unrepeatable, Pipelined,
+    Trickles, StallsSending, Leaves, Resets, ReadsSlowly, ReadsNever, StatesTimeout, SaysClose, Lingers, Bulky,
     // Of the way to the upstream, and of the upstream.
     Unresolved, Refused, TlsBroken, TlsUntrusted, DialHangs, TakesNothing, Limited, Overloaded, Broken, BadRequest,
     AsksToWait, DropsEarly, Cut, Stalls, Early, Interim, BadHead, Unreported, UntilClose, SpeaksOn, Large, Tells,
     // Of the machine.
-    Kill, LosesSave, Stop, StopsAgain, DiskFull, WallJumps, Hiccup, Sleep, LinkStalls, TinyPieces,
+    Kill, LosesSave, Stop, StopsAgain, DiskFull, WallJumps, Hiccup, Sleep, LinkStalls, TinyPieces, Crowd,
 }
 
 /// Every odd thing with the percentage that it has at most, in the order of the enumeration.
 #[rustfmt::skip]
-pub const ODDS: [(Odd, u64); 52] = {
+pub const ODDS: [(Odd, u64); 54] = {
     use Odd::*;
     [
-        (Page, 30), (Malformed, 15), (Oversized, 10), (Chunked, 60), (Expect, 40), (OldVersion, 20),
+        (Page, 30), (Malformed, 15), (Stranger, 15), (Oversized, 10), (Chunked, 60), (Expect, 40), (OldVersion, 20),
         (HeadMethod, 15), (Free, 30), (Unrepeatable, 30), (Pipelined, 40), (Trickles, 30), (StallsSending, 10),
         (Leaves, 40), (Resets, 60), (ReadsSlowly, 30), (ReadsNever, 10), (StatesTimeout, 50), (SaysClose, 20),
         (Lingers, 50), (Bulky, 30),
@@ -36,9 +36,15 @@ pub const ODDS: [(Odd, u64); 52] = {
         (Cut, 25), (Stalls, 15), (Early, 20), (Interim, 30), (BadHead, 10), (Unreported, 30), (UntilClose, 40),
         (SpeaksOn, 30), (Large, 15), (Tells, 70),
         (Kill, 15), (LosesSave, 8), (Stop, 10), (StopsAgain, 60), (DiskFull, 15), (WallJumps, 15), (Hiccup, 30),
-        (Sleep, 8), (LinkStalls, 40), (TinyPieces, 40),
+        (Sleep, 8), (LinkStalls, 40), (TinyPieces, 40), (Crowd, 30),
     ]
 };
+
+/// What clients send in the runs that ask for it.
+pub const SECRET: &str = "the-secret-of-all-clients";
+
+/// The line in which they send it.
+pub const SECRET_FIELD: &str = "X-Fireworks-Proxy-Token: the-secret-of-all-clients\r\n";
 
 /// Which limits the proxy is set to, and what answers report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +79,12 @@ pub struct Swarm {
     pub starts_at: Wall,
     /// What may be held for all clients: `None` for far more than comes together.
     pub buffered_mib: Option<usize>,
+    /// The longest body that costs no tokens, in thousands of bytes. Where memory may be tight, a few fill it.
+    pub bulk_thousands_max: u64,
+    /// The largest of tiny pieces, in bytes. Where bodies are long, pieces have to be larger for any to be whole.
+    pub tiny_bytes_max: u64,
+    /// Whether clients have to send [`SECRET`].
+    pub asks_for_secret: bool,
     pub clients_max: usize,
     pub keys: u64,
     pub models: u64,
@@ -122,6 +134,9 @@ impl Swarm {
             zone_millis: zone_minutes * 60_000,
             starts_at: Wall::from_unix_millis(0),
             buffered_mib: dice.chance(30).then(|| one_of(dice, &[1, 2])),
+            bulk_thousands_max: 200,
+            tiny_bytes_max: 50,
+            asks_for_secret: dice.chance(30),
             clients_max: one_of(dice, &[2, 6, 16]),
             keys: 1 + dice.below(2),
             models: 1 + dice.below(2),
@@ -132,7 +147,7 @@ impl Swarm {
         };
         swarm.starts_at = swarm.first_moment(dice);
         swarm.write_settings(dice);
-        swarm.write_memory();
+        swarm.write_bounds_of_clients();
         swarm
     }
 
@@ -167,10 +182,20 @@ impl Swarm {
         ]);
     }
 
-    fn write_memory(&mut self) {
+    /// What clients may take up, and what they have to bring.
+    fn write_bounds_of_clients(&mut self) {
+        if self.asks_for_secret {
+            self.settings.push(("CLIENT_TOKEN", SECRET.to_owned()));
+        }
         if let Some(mebibytes) = self.buffered_mib {
             let settings = [("MAX_BODY_MIB", "1".to_owned()), ("MAX_BUFFERED_MIB", mebibytes.to_string())];
             self.settings.extend(settings);
+            (self.bulk_thousands_max, self.tiny_bytes_max) = (600, 5_000);
+            // Memory has to become tight and to ease again, not only to be tight for ever.
+            for (odd, percent) in [(Odd::Free, 40), (Odd::Bulky, 80)] {
+                self.percent[odd as usize] = self.percent[odd as usize].max(percent);
+            }
+            self.clients_max = self.clients_max.max(6);
         }
     }
 

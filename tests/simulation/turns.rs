@@ -62,6 +62,7 @@ impl Simulation {
         if count > 0 {
             let conn = self.conns.get_mut(&id).expect("it is there");
             let bytes = conn.inbound.take(count);
+            self.check_turn(id);
             self.count_received(id, &bytes);
             self.tell(id, Input::Received(&bytes));
             return true;

@@ -11,6 +11,9 @@ use super::{
 
 const DAY_MILLIS: i64 = 86_400_000;
 
+/// Who has been between requests for less may have sent the next one.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+
 impl Simulation {
     pub fn whim(&mut self) {
         if !self.is_lively {
@@ -38,10 +41,31 @@ impl Simulation {
         if self.is_odd(Odd::LinkStalls) {
             self.stall_a_link();
         }
+        let takes_clients = self.process.as_ref().is_some_and(|process| process.drain_until.is_none());
+        if takes_clients && self.is_odd(Odd::Crowd) {
+            self.make_room();
+        }
         if self.process.is_some() && self.is_odd(Odd::Kill) {
             self.kill();
         } else if self.process.is_some() && self.is_odd(Odd::Stop) {
             self.stop();
+        }
+    }
+
+    /// There is no place for one more: whoever has been between requests for the longest has to go, and
+    /// nobody else.
+    fn make_room(&mut self) {
+        let idle = self.clients.iter().filter(|(_, client)| client.is_between_requests());
+        let longest = idle.map(|(id, client)| (client.idle_since, *id)).min();
+        let goes = longest.filter(|(since, _)| self.now.since(*since) >= IDLE_MIN).map(|(_, id)| id);
+        let stay: Vec<ConnId> = self.clients.keys().copied().filter(|id| Some(*id) != goes).collect();
+        let clock = self.clock();
+        let is_made = self.proxy().make_room(clock);
+        self.after_mutation();
+        let here: Vec<ConnId> = self.clients.keys().copied().collect();
+        assert_eq!((is_made, here), (goes.is_some(), stay), "{goes:?} has been idle for the longest");
+        if is_made {
+            self.history.saw("made room");
         }
     }
 

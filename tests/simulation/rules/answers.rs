@@ -50,7 +50,6 @@ impl Simulation {
                 }
             }
         }
-        self.note_progress(id);
     }
 
     fn heard_interim(&mut self, id: ConnId, status: u16) {
@@ -111,6 +110,7 @@ impl Simulation {
         let current = std::mem::take(&mut client.current);
         let index = client.answered;
         client.answered += 1;
+        client.idle_since = self.now;
         client.answer_ends.push(client.written);
         let request = &self.clients[&id].requests[index];
         if let Some((try_id, matched)) = current.relayed {
@@ -126,6 +126,7 @@ impl Simulation {
             assert!(!self.exchanges[&try_id].is_open, "its answer has ended");
             self.exchanges.remove(&try_id);
         }
+        self.note_progress(id);
     }
 
     /// An answer of the proxy's own needs a reason.
@@ -144,6 +145,9 @@ impl Simulation {
         let process = self.process.as_ref().expect("it runs");
         let is_right = match text("code") {
             "bad_request" => request.kind == Kind::Malformed && (400..=505).contains(&answer.status),
+            code @ ("misdirected" | "cross_site" | "client_token") => {
+                matches!(request.kind, Kind::Stranger(expected) if expected == code)
+            }
             "client_timeout" => !is_whole && answer.status == 408,
             "queue_timeout" => !was_tried && is_whole && answer.status == 429 && self.now >= request.deadline,
             "draining" => process.drain_until.is_some() && answer.status == 503,
@@ -161,7 +165,11 @@ impl Simulation {
     pub fn count_received(&mut self, id: ConnId, bytes: &[u8]) {
         if let Some(client) = self.clients.get_mut(&id) {
             client.delivered += bytes.len();
-            self.note_progress(id);
+            // What is read behind a refusal that is on its way makes no request whole.
+            let process = self.process.as_ref().expect("it runs");
+            if b"HTTP/1.1 100 Continue\r\n\r\n".ends_with(process.proxy.pending_write(id)) {
+                self.note_progress(id);
+            }
         } else {
             self.count_answer_bytes(id, bytes.len());
         }
@@ -174,7 +182,7 @@ impl Simulation {
         let client = clients.get_mut(&id).expect("it is there");
         let (delivered, is_done) = (client.delivered, client.is_done);
         let Some(request) = client.current_request() else { return };
-        if is_done || request.kind == Kind::Malformed || request.has_answer {
+        if is_done || !request.is_let_in() || request.has_answer {
             return;
         }
         if request.arrived.is_none() && delivered >= request.head_ends_at() {

@@ -5,6 +5,7 @@ pub mod answers;
 pub mod books;
 pub mod days;
 mod dials;
+mod memory;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use steps::check_outbox;
 use self::{
     books::{Bucket, LaneBook},
     days::Days,
+    memory::Tightness,
 };
 use super::{history::History, request::Lane, swarm::Swarm};
 
@@ -28,6 +30,7 @@ pub struct Rules {
     pub books: BTreeMap<Lane, LaneBook>,
     pub bucket: Bucket,
     pub days: Days,
+    pub tightness: Tightness,
     /// Requests that wait for their first try, by lane.
     pub waiting: BTreeMap<Option<Lane>, BTreeMap<Place, ConnId>>,
     /// Requests that were tried, are not answered, and are not at the upstream.
@@ -52,6 +55,7 @@ impl Rules {
             books: BTreeMap::new(),
             bucket: Bucket::new(swarm.requests_per_second),
             days: Days::new(swarm),
+            tightness: Tightness::default(),
             waiting: BTreeMap::new(),
             coming_back: BTreeMap::new(),
             open: 0,
@@ -73,6 +77,7 @@ impl Rules {
         self.coming_back.clear();
         (self.open, self.open_with_lane, self.end_lines) = (0, 0, 0);
         self.is_cut_told = false;
+        self.tightness = Tightness::default();
         self.processes += 1;
         self.is_first_process = self.processes == 1;
         self.days.take_up(file, now);

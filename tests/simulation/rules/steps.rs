@@ -13,10 +13,6 @@ use crate::simulation::engine::Simulation;
 /// framing of pieces.
 const OUTBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// What is held for a connection beside bodies at most, when memory is tight: what was read ahead and relayed
-/// before it was, and the buffers that held it.
-const CONN_BYTES_MAX: usize = 512 * 1024;
-
 /// What waits for a client is bounded.
 pub fn check_outbox(bytes: usize) {
     assert!(bytes <= OUTBOX_BYTES_MAX, "{bytes} bytes wait for a client");
@@ -45,18 +41,6 @@ impl Simulation {
         let with_lane = self.rules.open_with_lane;
         let lanes = self.proxy().context_mut().admission.budgets_mut().lanes_mut();
         assert_eq!(lanes.map(|(_, lane)| lane.in_flight).sum::<usize>(), with_lane, "reservations");
-    }
-
-    /// What is held is bounded, by one body more than the setting and what connections have beside bodies.
-    fn check_memory(&mut self) {
-        let conns = self.conns.len();
-        let Some(mebibytes) = self.swarm.buffered_mib else { return };
-        let held_bytes = self.proxy().context_mut().memory.held_bytes();
-        let bytes_max = (mebibytes + 1) * 1024 * 1024 + conns * CONN_BYTES_MAX;
-        assert!(held_bytes <= bytes_max, "{held_bytes} bytes are held for {conns} connections");
-        if self.proxy().context_mut().memory.is_tight() {
-            self.history.saw("tight memory");
-        }
     }
 
     /// Every failed request has a failure that says why.
