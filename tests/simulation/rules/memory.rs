@@ -13,8 +13,6 @@ const CONN_BYTES_MAX: usize = 512 * 1024;
 #[derive(Debug, Default)]
 pub struct Tightness {
     was_tight: bool,
-    /// The request whose body was read last since memory is tight: its client, and which of its requests.
-    reading: Option<(ConnId, usize)>,
 }
 
 impl Simulation {
@@ -30,42 +28,43 @@ impl Simulation {
             self.history.saw("tight memory");
         } else if self.rules.tightness.was_tight {
             self.history.saw("memory eases");
-            self.rules.tightness.reading = None;
         }
         self.rules.tightness.was_tight = is_tight;
     }
 
-    /// The proxy is about to read from a client. While memory is tight, whoever's body is read keeps its turn
-    /// until the body is whole or its client is gone.
-    pub fn check_turn(&mut self, id: ConnId) {
-        let Some(upload) = self.upload_of(id).filter(|_| self.rules.tightness.was_tight) else { return };
-        let before = self.rules.tightness.reading.replace(upload).filter(|before| *before != upload);
-        let is_taken = before.is_some_and(|before| self.upload_of(before.0) == Some(before));
-        assert!(!is_taken, "memory is tight, and the bodies of {before:?} and {upload:?} are read");
+    /// The proxy is about to read from a client. While memory is tight, nobody else's body is read.
+    pub fn check_turn(&self, id: ConnId) {
+        if !self.rules.tightness.was_tight || !self.is_uploading(id) {
+            return;
+        }
+        let proxy = &self.process.as_ref().expect("it runs").proxy;
+        let is_read = |other: &ConnId| *other != id && proxy.window(*other) > 0 && self.is_uploading(*other);
+        let other = self.clients.keys().copied().find(is_read);
+        assert_eq!(other, None, "memory is tight, and the body of {id:?} is read as well");
     }
 
     /// Whose body has come, and is not read. What can be read has been before a timer is looked at.
     pub fn unread_uploads(&self) -> Vec<ConnId> {
         let has_come = |id: &ConnId| !self.conns[id].inbound.ready().is_empty();
-        let uploading = self.clients.keys().copied().filter(|id| self.upload_of(*id).is_some());
+        let uploading = self.clients.keys().copied().filter(|id| self.is_uploading(*id));
         uploading.filter(has_come).collect()
     }
 
-    /// None of these is told that it is slow: it is the proxy that does not read. Not looked at after a sleep.
+    /// None of these is told that it is slow: it is the proxy that does not read.
     pub fn check_not_blamed(&self, unread: &[ConnId]) {
         let proxy = &self.process.as_ref().expect("it runs").proxy;
         let blamed = unread.iter().find(|id| !proxy.pending_write(**id).is_empty());
         assert_eq!(blamed, None, "it waits to be read, and is refused");
     }
 
-    /// The request of a client's of whose body the rest is to come.
-    fn upload_of(&self, id: ConnId) -> Option<(ConnId, usize)> {
-        let client = self.clients.get(&id)?;
-        let request = client.requests.get(client.answered)?;
+    /// Whether the rest of a body is to come from a client.
+    fn is_uploading(&self, id: ConnId) -> bool {
+        let Some(client) = self.clients.get(&id) else { return false };
+        let Some(request) = client.requests.get(client.answered) else { return false };
         let proxy = &self.process.as_ref().expect("it runs").proxy;
         // A refusal may be on its way, after which the rest is dropped.
         let is_refused = request.has_answer || client.is_done || !proxy.pending_write(id).is_empty();
         let is_begun = request.kind == Kind::Forward && request.arrived.is_some();
-        (is_begun && request.whole_at.is_none() && !is_refused).then_some((id, client.answered))
+        is_begun && request.whole_at.is_none() && !is_refused
     }
 }
