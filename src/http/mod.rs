@@ -12,7 +12,7 @@
 //! | which fields are the connection's own? | `fields` | RFC 9110, section 7.6.1 |
 //! | where does its body end? | `framing` | RFC 9112, section 6 |
 //! | is the body framed as it says? | [`body::BodyReader`] | RFC 9112, section 7.1 |
-//! | what is sent on in its place? | [`write`] | RFC 9110, section 7.6 |
+//! | what is sent on in its place? | [`mod@write`] | RFC 9110, section 7.6 |
 //!
 //! The cases that hold all of this are `tests/strict/`.
 
