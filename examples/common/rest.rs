@@ -36,8 +36,9 @@ pub(crate) fn come_to_rest(
 ) -> (Option<Value>, Rest) {
     let (began, mut rest) = (Instant::now(), Rest::default());
     loop {
-        let page = usage(proxy.address());
+        // Before the page is asked for: that takes a connection too, which may not be gone at once.
         let now = Sample::take(proxy.pid(), Duration::ZERO);
+        let page = usage(proxy.address());
         let unrest = unrest(page.as_ref(), &fake.statistics(), before, now);
         rest.took = began.elapsed();
         if unrest.is_empty() || page.is_none() {
