@@ -162,10 +162,14 @@ impl Session {
         matches!(self.phase, Phase::Head) && self.inbox.len() >= HEAD_BYTES_MAX_TIGHT
     }
 
+    /// Whether what it reads is read in turns while memory is tight.
+    fn takes_turns(&self) -> bool {
+        matches!(self.phase, Phase::Body(_)) || self.has_long_head()
+    }
+
     /// Whether its request does not come on because it is not read.
     fn waits_its_turn(&self, memory: &Memory) -> bool {
-        let takes_turns = matches!(self.phase, Phase::Body(_)) || self.has_long_head();
-        takes_turns && !memory.may_upload(self.id)
+        self.takes_turns() && !memory.may_upload(self.id)
     }
 
     /// What was noted of this session the last time, and what is to be noted now.
@@ -206,7 +210,7 @@ impl Session {
     /// Another's body is read first. The clock stands still meanwhile, and goes on from there: who sends
     /// nothing does not begin anew whenever somebody was let pass.
     pub fn lose_turn(&mut self, now: Now) {
-        if matches!(self.phase, Phase::Body(_)) || self.has_long_head() {
+        if self.takes_turns() {
             self.time_left = Some(self.deadline.since(now.mono));
         }
     }
