@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::retrying::HeldAnswer;
+use super::{body_buffer::BodyBuffer, retrying::HeldAnswer};
 use crate::{
     admission::Ticket,
     budget::{
@@ -26,9 +26,6 @@ use crate::{
 /// How much earlier than a client's own time limit its wait ends, so that our answer still reaches it.
 const CLIENT_TIMEOUT_MARGIN: Duration = Duration::from_secs(5);
 
-/// The first allocation for a body. A client has to send bytes to make us take more.
-const BODY_CAPACITY_MIN: usize = 16 * 1024;
-
 /// How fast a body has to come on the average, after a first [`Timeouts::client_body`]. Slower than any
 /// link in use, and fast enough that who sends a byte now and then does not stay.
 ///
@@ -43,7 +40,7 @@ pub(super) struct Upload {
     /// The length of the head.
     head_bytes: usize,
     reader: BodyReader,
-    body: Vec<u8>,
+    body: BodyBuffer,
     /// Looks at the body of a request that costs tokens, as it comes.
     inspector: Option<Box<Inspector>>,
     /// The most that the body may come to: what was announced, or else the limit.
@@ -72,7 +69,7 @@ impl Upload {
         }
         Ok(Self {
             reader: BodyReader::new(head.framing),
-            body: Vec::new(),
+            body: BodyBuffer::default(),
             inspector: forward.is_generation.then(Box::default),
             head,
             head_bytes,
@@ -94,21 +91,11 @@ impl Upload {
             if self.body.len() + progress.payload.len() > self.body_bytes_max {
                 return Err(HttpError::BodyTooLarge);
             }
-            self.make_room(progress.payload.len());
-            self.body.extend_from_slice(progress.payload);
+            self.body.push(progress.payload, self.body_bytes_max);
             if let Some(inspector) = &mut self.inspector {
                 inspector.feed(progress.payload);
             }
             used += progress.used;
-        }
-    }
-
-    /// Grows by doubling, but never beyond what the body may come to.
-    fn make_room(&mut self, more_bytes: usize) {
-        let wanted = self.body.len() + more_bytes;
-        if wanted > self.body.capacity() {
-            let grown = (self.body.capacity() * 2).max(BODY_CAPACITY_MIN).min(self.body_bytes_max);
-            self.body.reserve_exact(grown.max(wanted) - self.body.len());
         }
     }
 
@@ -127,7 +114,7 @@ impl Upload {
 
     /// The memory that it takes, and may take.
     pub(super) fn share(&self) -> Share {
-        let body_bytes = self.body.capacity();
+        let body_bytes = self.body.held_bytes();
         Share {
             held_bytes: self.head_bytes + body_bytes,
             whole_body_bytes: 0,
@@ -151,7 +138,7 @@ pub(super) struct Job {
     pub(super) head: RequestHead,
     head_bytes: usize,
     pub(super) forward: Forward,
-    pub(super) body: Vec<u8>,
+    pub(super) body: BodyBuffer,
     pub(super) model: Option<String>,
     pub(super) agent_session: Option<String>,
     pub(super) is_stream: bool,
@@ -187,7 +174,7 @@ impl Job {
     pub(super) fn new(upload: Upload, ctx: &mut Context, now: Mono) -> Self {
         let Upload { head, head_bytes, forward, mut body, inspector, arrived, .. } = upload;
         // Of a chunked body nobody knew how long it would be.
-        body.shrink_to_fit();
+        body.complete();
         let inspection = inspector.map(|inspector| inspector.finish(&head.fields)).unwrap_or_default();
         let mut job = Self {
             asked: asked(&inspection, body.len(), ctx.config.chars_per_token),
@@ -228,7 +215,7 @@ impl Job {
 
     /// The memory that it takes.
     pub(super) fn share(&self) -> Share {
-        let body_bytes = self.body.capacity();
+        let body_bytes = self.body.held_bytes();
         let answer_bytes = self.last_answer.as_ref().map_or(0, |answer| answer.held_bytes());
         Share {
             held_bytes: self.head_bytes + body_bytes + answer_bytes,

@@ -16,6 +16,7 @@
 //! its side of the connection has left, unless its answer is whole and only has to be written: no client
 //! half-closes and waits, and a request that nobody waits for must not spend anybody's budget.
 
+mod body_buffer;
 mod ending;
 mod exchange;
 mod intake;

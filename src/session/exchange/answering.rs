@@ -10,7 +10,10 @@ use crate::{
     outbox::Outbox,
     rejection,
     retry::{self, Verdict},
-    session::retrying::{self, HeldAnswer},
+    session::{
+        body_buffer::BodyBuffer,
+        retrying::{self, HeldAnswer},
+    },
     time::{Mono, Now},
 };
 
@@ -98,7 +101,7 @@ impl Exchange {
         if self.relay().is_some() {
             self.job.last_answer = None;
             if self.is_sent() {
-                self.job.body = Vec::new();
+                self.job.body = BodyBuffer::default();
             }
         }
     }
