@@ -13,13 +13,17 @@ use log::Level;
 
 use crate::{
     admission::Admission,
-    config::Config,
+    config::{Config, Technique},
     event::{ConnId, Output, Timer},
-    ledger::{Ledger, Notice, Restored},
+    ledger::{Ledger, Notice},
     memory::Memory,
     outage::Outage,
-    queue::wheel::{TimerKey, Wheel},
+    queue::{
+        SessionKey,
+        wheel::{TimerKey, Wheel},
+    },
     retry::Jitter,
+    state::{self, Restored},
     stats::Stats,
     time::{Mono, Now},
 };
@@ -142,6 +146,20 @@ impl Context {
         hasher.finish()
     }
 
+    /// Whose share of a lane a request takes: that of the agent's session where it names one, else that of
+    /// its connection. Clients without a name count apiece.
+    pub fn session_key(&self, agent_session: Option<&str>, client: ConnId) -> SessionKey {
+        if !self.config.techniques.has(Technique::Shares) {
+            return SessionKey(0);
+        }
+        let mut hasher = DefaultHasher::new();
+        match agent_session {
+            Some(name) => (self.seed, "agent session", name).hash(&mut hasher),
+            None => (self.seed, "connection", client).hash(&mut hasher),
+        }
+        SessionKey(hasher.finish())
+    }
+
     /// A random span below a second.
     pub fn jitter(&mut self) -> Duration {
         self.jitter.draw()
@@ -226,9 +244,9 @@ impl Context {
 
     // The day.
 
-    /// Takes up the count of a state file, and logs where it cannot.
-    pub fn restore_day(&mut self, file: &[u8]) -> Restored {
-        let restored = self.ledger.restore(file);
+    /// Takes up the count of a state file and what was learned, and logs where it cannot.
+    pub fn restore_state(&mut self, file: &[u8], now: Now) -> Restored {
+        let restored = state::restore(file, &mut self.ledger, self.admission.budgets_mut(), now);
         let path = self.config.usage_state.display().to_string();
         match &restored {
             Restored::Continued => {
@@ -292,12 +310,21 @@ impl Context {
         self.log(level, line);
     }
 
-    /// Hands the day's count to the shell, if it is not saved.
-    pub fn save_day(&mut self, now: Mono) {
-        if let Some(file) = self.ledger.snapshot() {
-            self.save_asked_at = Some(now);
+    /// Hands the day's count to the shell, if it is not saved, with what was learned.
+    pub fn save_state(&mut self, now: Now) {
+        if let Some(file) = state::snapshot(&mut self.ledger, self.admission.budgets_mut(), now) {
+            self.save_asked_at = Some(now.mono);
             self.outputs.push_back(Output::Save(file));
         }
+    }
+
+    /// The same at the end of the run, when what was learned without a count is worth a save too.
+    pub fn save_last_state(&mut self, now: Now) {
+        let saved_at = self.save_asked_at.unwrap_or(Mono::ZERO);
+        if self.admission.budgets_mut().has_learned_since(saved_at) {
+            self.ledger.mark_unsaved();
+        }
+        self.save_state(now);
     }
 
     /// The state file was written, or was not, for the reason given; then it is tried again, unless this

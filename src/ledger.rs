@@ -9,8 +9,7 @@
 //! goes on where it was. No answer is lost or counted twice by that; those that end while the clock
 //! is wrong are on the day that it showed.
 //!
-//! The ledger reads and writes no file: it makes a [`Ledger::snapshot`] for the shell to save, and
-//! [`Ledger::restore`] says what became of one that the shell has read.
+//! The ledger knows no file: it gives its counts as [`Days`] and takes them up again; `state` writes them.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use time::Date;
@@ -21,9 +20,6 @@ use crate::{
     config::{Config, share_of},
     time::Wall,
 };
-
-/// The version of the state file's form.
-const STATE_VERSION: u32 = 1;
 
 /// So many days are kept that were left, if something was counted on them: a clock that is set twice
 /// before it is right shows two wrong days, and one more is there to spare.
@@ -54,27 +50,32 @@ struct DayCount {
     has_warned: bool,
 }
 
-/// The state file.
-#[derive(Debug, Serialize, Deserialize)]
-struct State {
-    version: u32,
-    #[serde(flatten)]
-    today: DayCount,
+/// The counts as they are kept over a restart. The newest one is not a part of its own in the file, so that what stands
+/// under names that mean nothing here is passed over without a look at it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Days {
+    #[serde(rename = "date", serialize_with = "write_date", deserialize_with = "read_date")]
+    day: Date,
+    prompt_tokens: u64,
+    generated_tokens: u64,
+    #[serde(rename = "warned")]
+    has_warned: bool,
     /// For people; the date alone decides.
     time_zone: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    days_left: Vec<DayCount>,
+    #[serde(default, rename = "days_left", skip_serializing_if = "Vec::is_empty")]
+    left: Vec<DayCount>,
 }
 
-/// What became of a state file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Restored {
-    /// Its count goes on.
-    Continued,
-    /// It is of another day, named here; the count starts at zero.
-    OtherDay(String),
-    /// It cannot be read, for the reason given; the count starts at zero.
-    Damaged(String),
+impl Days {
+    /// The day that was counted last, as `2026-05-21`.
+    pub fn date(&self) -> String {
+        self.day.to_string()
+    }
+
+    const fn newest(&self) -> DayCount {
+        let Self { day, prompt_tokens, generated_tokens, has_warned, .. } = *self;
+        DayCount { day, prompt_tokens, generated_tokens, has_warned }
+    }
 }
 
 /// Something the operator should hear of.
@@ -121,20 +122,13 @@ impl Ledger {
         }
     }
 
-    /// Takes up the counts of a state file: that of this day goes on, if there is one.
-    pub fn restore(&mut self, file: &[u8]) -> Restored {
-        let state: State = match serde_json::from_slice(file) {
-            Ok(state) => state,
-            Err(error) => return Restored::Damaged(error.to_string()),
-        };
-        if state.version != STATE_VERSION {
-            return Restored::Damaged(format!("its version is {}, not {STATE_VERSION}", state.version));
-        }
-        let State { today: newest, days_left, .. } = state;
-        self.left = std::iter::once(newest).chain(days_left).collect();
+    /// Takes up the counts of another run. Whether that of this day was among them and goes on.
+    pub fn restore(&mut self, days: Days) -> bool {
+        let newest = days.newest();
+        self.left = std::iter::once(newest).chain(days.left).collect();
         let is_continued = self.take_up(self.today.day);
         self.is_saved = newest.day == self.today.day;
-        if is_continued { Restored::Continued } else { Restored::OtherDay(newest.day.to_string()) }
+        is_continued
     }
 
     /// Goes on with the count of a day that was left, or from zero. Whether it was left.
@@ -180,21 +174,15 @@ impl Ledger {
         true
     }
 
-    /// The content for the state file, if the file's is out of date; then it counts as saved.
-    pub fn snapshot(&mut self) -> Option<Vec<u8>> {
+    /// What is to be saved, if the state file is out of date; then it counts as saved.
+    pub fn snapshot(&mut self) -> Option<Days> {
         if self.is_saved {
             return None;
         }
         self.is_saved = true;
-        let state = State {
-            version: STATE_VERSION,
-            today: self.today,
-            time_zone: self.time_zone().to_owned(),
-            days_left: self.left.clone(),
-        };
-        let mut file = serde_json::to_vec(&state).expect("a struct of plain fields has a JSON form");
-        file.push(b'\n');
-        Some(file)
+        let time_zone = self.time_zone().to_owned();
+        let DayCount { day, prompt_tokens, generated_tokens, has_warned } = self.today;
+        Some(Days { day, prompt_tokens, generated_tokens, has_warned, time_zone, left: self.left.clone() })
     }
 
     /// Whether the state file is out of date.
@@ -319,20 +307,15 @@ mod tests {
         for number in 20..=28 {
             ledger.roll(day(number));
         }
-        let file = ledger.snapshot().expect("there is news");
-        for (number, used, restored) in [
-            (28, 0, Restored::Continued),
-            (9, 9, Restored::Continued),
-            (7, 7, Restored::Continued),
-            (6, 0, Restored::OtherDay("2026-05-28".to_owned())),
-        ] {
+        let days = ledger.snapshot().expect("there is news");
+        for (number, used, is_continued) in [(28, 0, true), (9, 9, true), (7, 7, true), (6, 0, false)] {
             let mut restarted = Ledger::new(&config, day(number));
-            assert_eq!((restarted.restore(&file), restarted.used()), (restored, used));
+            assert_eq!((restarted.restore(days.clone()), restarted.used()), (is_continued, used));
             assert_eq!(restarted.is_unsaved(), number != 28, "the file's first day is another one");
             assert!(restarted.roll(day(8)));
             assert_eq!(restarted.used(), 8, "the others go on too");
         }
-        assert!(file.len() < 500, "{} bytes", file.len());
+        assert_eq!((days.date().as_str(), days.left.len()), ("2026-05-28", DAYS_LEFT_MAX));
     }
 
     #[test]
@@ -363,36 +346,13 @@ mod tests {
         let mut ledger = Ledger::new(&config, now);
         assert!(ledger.snapshot().is_some() && ledger.snapshot().is_none());
         ledger.count(70, 15, now);
-        let file = ledger.snapshot().expect("there is news");
+        let days = ledger.snapshot().expect("there is news");
         let mut restarted = Ledger::new(&config, now);
-        assert_eq!(restarted.restore(&file), Restored::Continued);
+        assert!(restarted.restore(days));
         assert_eq!((restarted.prompt_tokens(), restarted.generated_tokens()), (70, 15));
         assert!(restarted.has_warned() && !restarted.is_unsaved());
         restarted.mark_unsaved();
-        assert_eq!(restarted.snapshot(), Some(file));
-    }
-
-    #[test]
-    fn a_file_of_another_day_or_none_of_ours_is_told_apart() {
-        let config = config("UTC", None);
-        let mut yesterday = Ledger::new(&config, utc(2026, 5, 19, 23, 59));
-        let file = yesterday.snapshot().expect("news");
-        let mut ledger = Ledger::new(&config, utc(2026, 5, 20, 0, 0));
-        assert_eq!(ledger.restore(&file), Restored::OtherDay("2026-05-19".to_owned()));
-        let text = String::from_utf8(file).expect("JSON");
-        for damaged in [
-            "",
-            "{",
-            "[]",
-            "{}",
-            &text[..text.len() / 2],
-            &text.replace(":1,", ":2,"),
-            &text.replace("2026-05-19", "yesterday"),
-            &text.replace("2026-05-19", "2026-02-30"),
-            &text.replace("\"prompt_tokens\":0", "\"prompt_tokens\":-1"),
-        ] {
-            assert!(matches!(ledger.restore(damaged.as_bytes()), Restored::Damaged(_)), "{damaged}");
-            assert_eq!(ledger.used(), 0);
-        }
+        let again = restarted.snapshot().expect("it is asked for again");
+        assert_eq!((again.newest().used(), again.time_zone.as_str()), (85, "Australia/Melbourne"));
     }
 }

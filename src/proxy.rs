@@ -17,9 +17,9 @@ use crate::{
     config::Config,
     context::Context,
     event::{ConnId, Input, Output, Timer},
-    ledger::Restored,
     memory::GoesOn,
     session::Session,
+    state::Restored,
     status,
     time::{Mono, Now},
 };
@@ -61,11 +61,12 @@ impl Proxy {
         }
     }
 
-    /// Takes up the day's count from the state file that an earlier run has saved, if there is one.
+    /// Takes up the day's count and what was learned from the state file that an earlier run has saved, if
+    /// there is one.
     pub fn handle_start(&mut self, file: Option<&[u8]>, now: Now) -> Option<Restored> {
-        let restored = file.map(|file| self.ctx.restore_day(file));
+        let restored = file.map(|file| self.ctx.restore_state(file, now));
         // The first save shows at once whether the file can be written.
-        self.ctx.save_day(now.mono);
+        self.ctx.save_state(now);
         restored
     }
 
@@ -124,7 +125,7 @@ impl Proxy {
                 }
                 // There is nothing to do but to admit, which follows.
                 Timer::Admission => {}
-                Timer::Save => self.ctx.save_day(now.mono),
+                Timer::Save => self.ctx.save_state(now),
                 Timer::StatsLine => status::stats_line(&mut self.ctx, now),
                 Timer::DrainEnd => self.stop(now),
             }
@@ -248,7 +249,7 @@ impl Proxy {
         if cut > 0 {
             self.ctx.log(Level::Warn, format!("{cut} connections were cut within a request or an answer"));
         }
-        self.ctx.save_day(now.mono);
+        self.ctx.save_last_state(now);
         self.stopped = Some(if cut == 0 { Stopped::Clean } else { Stopped::Cut(cut) });
     }
 

@@ -14,6 +14,8 @@ mod books;
 mod clocks;
 #[path = "core/doubt.rs"]
 mod doubt;
+#[path = "core/fair.rs"]
+mod fair;
 #[path = "core/holds.rs"]
 mod holds;
 #[path = "core/leaving.rs"]
@@ -140,7 +142,7 @@ fn a_wait_ends_at_its_deadline_and_not_a_microsecond_before() {
 }
 
 #[test]
-fn what_was_used_counts_for_61_to_61_and_a_half_seconds() {
+fn what_was_used_counts_for_60_to_60_and_a_quarter_seconds() {
     for offset in [0.0, 0.1, 0.25, 0.499, 0.5, 0.75, 0.999_999] {
         let mut world = one_at_a_time(&[]);
         world.client_with(&chat("first", "", BODY));
@@ -148,9 +150,9 @@ fn what_was_used_counts_for_61_to_61_and_a_half_seconds() {
         world.advance_to(used_at);
         world.answer("first", 10, 100);
         world.client_with(&chat("second", "", BODY));
-        world.advance_to(used_at + SECOND * 61);
+        world.advance_to(used_at + SECOND * 60);
         assert_eq!(world.names(), ["first"], "{offset}");
-        world.advance_to(used_at + SECOND * 61 + SECOND / 2);
+        world.advance_to(used_at + SECOND * 60 + SECOND / 4);
         assert_eq!(world.names(), ["first", "second"], "{offset}");
         world.answer("second", 10, 1);
         world.assert_settled();
@@ -172,9 +174,10 @@ fn a_prompt_counts_from_when_it_was_sent_also_for_who_asked_before_that() {
     world.advance_to(at(1.0));
     world.input(upstream, Input::Connected);
     assert_eq!(world.names(), ["streams long"]);
-    world.advance_to(at(61.9));
+    // Half a second longer than the rest, for the upstream begins to count it when it has come there.
+    world.advance_to(at(61.5));
     assert_eq!(world.names(), ["streams long"]);
-    world.advance_to(at(62.6));
+    world.advance_to(at(61.75));
     assert_eq!(world.names(), ["streams long", "second"], "the first one's prompt has left the window");
 }
 
@@ -191,14 +194,14 @@ fn a_request_bigger_than_the_whole_budget_goes_alone() {
     world.advance_to(at(5.0));
     world.answer("at once", 5_006, 1);
     assert_eq!(world.names(), ["at once"], "its tokens are in the window");
-    world.advance_to(at(66.4));
+    world.advance_to(at(65.2));
     assert_eq!(world.names(), ["at once"]);
-    world.advance_to(at(66.5));
+    world.advance_to(at(65.25));
     assert_eq!(world.names(), ["at once", "small"], "now a small one goes, and a huge one has to wait again");
     world.answer("small", 6, 1);
-    world.advance_to(at(127.4));
+    world.advance_to(at(125.4));
     assert_eq!(world.names(), ["at once", "small"]);
-    world.advance_to(at(128.0));
+    world.advance_to(at(125.5));
     assert_eq!(world.names(), ["at once", "small", "again"], "alone");
     world.client_with(&chat("last", "", BODY));
     assert_eq!(world.waiting(), 1, "nobody goes beside it");

@@ -106,6 +106,26 @@ fn the_count_survives_a_restart() {
 }
 
 #[test]
+fn what_was_learned_survives_a_kill() {
+    let fake = FakeFireworks::start_default();
+    let settings = [("TIMEZONE", quiet_zone())];
+    let mut proxy = Binary::start(&fake, &settings);
+    let generated_mean = |proxy: &Binary| {
+        let lane = &proxy.page("/usage")["lanes"][0];
+        lane["learned"]["generated_mean"].as_f64()
+    };
+    // Before four answers nothing is believed of them, and in no run is there more than one.
+    for round in 1..=4 {
+        assert_eq!(proxy.post(CHAT, &TOKENS, BODY).status(), 200);
+        await_kept(&proxy.state_file(), round * 1200, round * 34);
+        let expected = if round < 4 { None } else { Some(34.0) };
+        assert_eq!(generated_mean(&proxy), expected, "round {round}");
+        let (_, folder) = proxy.kill();
+        proxy = Binary::start_in(folder, &fake, &settings);
+    }
+}
+
+#[test]
 fn the_count_survives_a_kill() {
     let fake = FakeFireworks::start_default();
     let settings = [("TIMEZONE", quiet_zone())];

@@ -2,6 +2,9 @@
 //! keeping, and every input that ever broke something. How they are made is in `fuzz/README.md`.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+#[path = "support/dice.rs"]
+#[allow(dead_code, unreachable_pub, reason = "other tests draw in other ways")]
+mod dice;
 #[path = "../fuzz/oracles/mod.rs"]
 mod oracles;
 
@@ -12,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dice::Dice;
 use oracles::Outcome;
 
 /// What the names of seeds begin with that are refused. All others are accepted.
@@ -51,6 +55,26 @@ targets![
     usage_sse,
     wait_queue,
 ];
+
+/// More than the corpus has, every time: the order of the queue has many rules, and each bears on the others.
+#[test]
+fn the_wait_queue_is_its_model_whatever_happens() {
+    let mut dice = Dice::new(7, 0);
+    for length in (1..=100).map(|run| run * 5) {
+        let operations: Vec<u8> = (0..length).map(|_| dice.bits().to_le_bytes()[0]).collect();
+        assert_eq!(oracles::wait_queue(&operations), Outcome::Accepted);
+    }
+}
+
+/// The same for the budgets: what is expected and what is counted change places at many times.
+#[test]
+fn the_budgets_are_their_model_whatever_happens() {
+    let mut dice = Dice::new(8, 0);
+    for length in (1..=300).map(|run| run * 5) {
+        let operations: Vec<u8> = (0..length).map(|_| dice.bits().to_le_bytes()[0]).collect();
+        assert_eq!(oracles::budgets(&operations), Outcome::Accepted);
+    }
+}
 
 fn replay(target: &str, oracle: fn(&[u8]) -> Outcome) {
     let seeds = files(&fuzz().join("corpus").join(target));

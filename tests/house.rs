@@ -17,10 +17,10 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 25] = [
+const EDGES: [(&str, &[&str]); 26] = [
     ("main", &["net", "proxy"]),
-    ("net", &["proxy", "event", "failure", "ledger", "outage"]),
-    ("proxy", &["session", "context", "event", "ledger", "memory", "status"]),
+    ("net", &["proxy", "event", "failure", "outage", "state"]),
+    ("proxy", &["session", "context", "event", "memory", "state", "status"]),
     (
         "session",
         &[
@@ -42,7 +42,7 @@ const EDGES: [(&str, &[&str]); 25] = [
             "status",
         ],
     ),
-    ("context", &["admission", "event", "ledger", "memory", "outage", "queue", "retry", "stats"]),
+    ("context", &["admission", "event", "ledger", "memory", "outage", "queue", "retry", "state", "stats"]),
     ("memory", &["event"]),
     ("status", &["budget", "context", "failure", "http", "stats"]),
     ("admission", &["budget", "queue"]),
@@ -56,9 +56,10 @@ const EDGES: [(&str, &[&str]); 25] = [
     ("route", &[]),
     ("http", &[]),
     ("json", &[]),
-    ("budget", &[]),
+    ("budget", &["inspect"]),
     ("queue", &[]),
     ("outbox", &[]),
+    ("state", &["budget", "ledger"]),
     ("ledger", &[]),
     ("stats", &["failure"]),
     ("failure", &[]),

@@ -20,9 +20,11 @@ use std::{
 };
 
 use fireworks_proxy::{
+    budget::Budgets,
     config::{Config, Raw},
-    ledger::{Ledger, Restored},
-    time::Wall,
+    ledger::Ledger,
+    state::{self, Restored},
+    time::{Mono, Now, Wall},
 };
 use support::{
     binary::{Binary, await_true, quiet_zone},
@@ -124,8 +126,10 @@ fn counted(file: &Path) -> Option<u64> {
     let raw = Raw::from_variables(variables.into_iter()).expect("Unicode settings");
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
     let now = Wall::from_unix_millis(i64::try_from(since.as_millis()).expect("this age"));
-    let mut ledger = Ledger::new(&Config::from_raw(&raw).expect("settings that are accepted"), now);
-    assert_eq!(ledger.restore(&bytes), Restored::Continued, "{text:?}");
+    let config = Config::from_raw(&raw).expect("settings that are accepted");
+    let (mut ledger, mut budgets) = (Ledger::new(&config, now), Budgets::new(&config));
+    let now = Now { mono: Mono::ZERO, wall: now };
+    assert_eq!(state::restore(&bytes, &mut ledger, &mut budgets, now), Restored::Continued, "{text:?}");
     let answers = ledger.prompt_tokens() / PROMPT_TOKENS;
     let whole = (answers * PROMPT_TOKENS, answers * GENERATED_TOKENS);
     assert_eq!((ledger.prompt_tokens(), ledger.generated_tokens()), whole, "{text}");

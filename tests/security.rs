@@ -31,11 +31,14 @@ fn bounds() -> Vec<Bound> {
     .collect()
 }
 
-/// `64 KiB`, `64 * 1024` and `16_384` as numbers.
-fn value(text: &str) -> u64 {
-    let text = text.replace('_', "").replace(" KiB", " * 1024");
-    let factors = text.split('*').map(|factor| factor.trim().parse::<u64>());
-    factors.map(|factor| factor.unwrap_or_else(|error| panic!("{text}: {error}"))).product()
+/// `64 KiB`, `64 * 1024`, `16_384` and `OTHER_MAX + 1` as numbers, with constants of a file.
+fn value(file: &str, text: &str) -> u64 {
+    let text = text.replace(" KiB", " * 1024");
+    let factor = |factor: &str| match factor.trim() {
+        name if name.starts_with(char::is_alphabetic) => value(file, &constant(file, name)),
+        number => number.replace('_', "").parse().unwrap_or_else(|error| panic!("{text}: {error}")),
+    };
+    text.split('+').map(|product| product.split('*').map(factor).product::<u64>()).sum()
 }
 
 /// What a constant is set to, as it is written in a file.
@@ -58,7 +61,9 @@ fn every_bound_in_the_table_is_the_one_that_holds() {
                 assert_eq!(written, "setting");
                 assert!(SETTINGS.iter().any(|other| other.name == setting), "{setting}");
             }
-            [file, name] => assert_eq!(value(written), value(&constant(file, name)), "{file} {name}"),
+            [file, name] => {
+                assert_eq!(value(file, written), value(file, &constant(file, name)), "{file} {name}");
+            }
             _ => panic!("{place:?} is neither a setting nor a constant in a file"),
         }
     }

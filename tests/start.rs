@@ -60,7 +60,7 @@ fn the_first_lines_say_where_it_listens_and_every_setting() {
         };
         assert!(lines[1].contains(&format!(" {shown}")), "{shown:?} is not in {}", lines[1]);
     }
-    for meant in ["tokens per minute", "3600000", "720000", "28800"] {
+    for meant in ["tokens per minute", "4500000", "900000", "36000"] {
         assert!(lines[1].contains(meant), "what the limits come to, {meant:?}, is not in {}", lines[1]);
     }
 }

@@ -2,13 +2,14 @@
 
 use fireworks_proxy::{
     http::head::{Fields, parse_request},
-    inspect::{Inspection, NAME_CHARS_MAX},
+    inspect::{ContentSize, Inspection, Inspector, NAME_CHARS_MAX, PREFIXES_MAX},
     json::{CAPTURE_BYTES_MAX, TextSize},
 };
 
 use super::{
     Outcome,
     json_events::{self, Document, Event, Value, size_of, start_of},
+    split::splits,
     usage_json::count_of,
 };
 
@@ -19,6 +20,13 @@ const BASE64_CHARS_MIN: usize = 64;
 pub fn body_inspection(data: &[u8]) -> Outcome {
     let found = Inspection::of(&Fields::default(), data);
     check_session_of_head(data, &found);
+    for pieces in splits(data) {
+        let mut inspector = Inspector::default();
+        for piece in &pieces {
+            inspector.feed(piece);
+        }
+        assert_eq!(inspector.finish(&Fields::default()), found, "in {} pieces", pieces.len());
+    }
     // Half of a body tells no more than all of it.
     let half = Inspection::of(&Fields::default(), &data[..data.len() / 2]);
     assert!(half.text.chars() <= found.text.chars() && half.attachments <= found.attachments);
@@ -26,10 +34,21 @@ pub fn body_inspection(data: &[u8]) -> Outcome {
         data.split(|byte| !byte.is_ascii_digit()).any(|run| run.len() > CAPTURE_BYTES_MAX / 4);
     match json_events::read(data) {
         Ok(document) if !has_long_number => {
-            assert_eq!(found, expected(&document));
+            check_prefixes(&found);
+            assert_eq!(Inspection { prefixes: Vec::new(), ..found }, expected(&document));
             Outcome::Accepted
         }
         _ => Outcome::Refused,
+    }
+}
+
+/// There are not too many, each holds all of the one before, and all together are no more than the body.
+fn check_prefixes(found: &Inspection) {
+    let whole = ContentSize { text: found.text, attachments: found.attachments };
+    let sizes = || found.prefixes.iter().map(|prefix| prefix.size);
+    assert!(found.prefixes.len() <= PREFIXES_MAX, "{} prefixes", found.prefixes.len());
+    for (part, larger) in sizes().zip(sizes().skip(1).chain([whole])) {
+        assert_eq!(part.without(larger), ContentSize::default(), "{part:?} is not within {larger:?}");
     }
 }
 

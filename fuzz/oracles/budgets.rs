@@ -5,22 +5,30 @@ use std::time::Duration;
 
 use fireworks_proxy::{
     budget::{
-        Balance, Budgets, Dimension, LaneId, Reception, Refusal, Reservation, Spent, Tokens, WaitsFor,
-        demand::Asked,
+        Balance, Budgets, Dimension, Header, LaneId, Reception, Refusal, Spent, Tokens, WaitsFor,
+        demand::{Asked, Demand},
     },
     config::{Config, TokenLimit, TokenLimits},
     time::Mono,
 };
 
-use super::{Outcome, operations::Operations};
+use super::{
+    Outcome,
+    operations::Operations,
+    room::{Books, Counted, Running, asked, load, sum},
+};
 
-/// Tokens count for at least so long, and for at most so much longer.
-const COUNTED: Duration = Duration::from_secs(61);
-const COUNTED_SPREAD: Duration = Duration::from_millis(500);
-
-/// What headers and refusals have taught passes by itself after so long without news; until then a refusal's
-/// time holds.
+/// What headers have taught passes by itself after so long without news; until then a refusal's time holds.
 const LEARNED_FOR: Duration = Duration::from_secs(600);
+
+/// And what they say of others passes after so long.
+const OTHERS_FOR: Duration = Duration::from_secs(30);
+
+/// From this share of a limit on starts come apart.
+const NEARLY: f64 = 0.6;
+
+/// Operations from here on are of kinds that were added later, so that old inputs mean what they meant.
+const LATER_OPERATIONS: u8 = 240;
 
 const LANES: [(u64, &str); 3] = [(1, "m"), (1, "n"), (2, "m")];
 const REQUESTS_PER_SECOND: f64 = 4.0;
@@ -29,28 +37,8 @@ const BURST: usize = 4;
 /// Spans reach about so far: some minutes.
 const SPAN_BITS_MAX: u32 = 28;
 
-/// A request that was let in and has not ended.
-struct Running {
-    reservation: Reservation,
-    lane: usize,
-    started_at: Mono,
-    held: Tokens,
-    sent_at: Option<Mono>,
-    /// What it has in the window of prompt tokens.
-    entry: Option<usize>,
-}
-
-/// Tokens that were used.
-#[derive(Debug, Clone, Copy)]
-struct Used {
-    lane: usize,
-    dimension: Dimension,
-    at: Mono,
-    tokens: u64,
-}
-
 /// A request that was refused, and until when, if nothing happens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Refused {
     lane: Option<usize>,
     asked: Asked,
@@ -63,7 +51,7 @@ struct Model {
     lanes: Vec<LaneId>,
     now: Mono,
     running: Vec<Running>,
-    used: Vec<Used>,
+    books: Books,
     /// When requests were let in, but for those that were given back.
     starts: Vec<Mono>,
     /// When places in the bucket were given back that had not flowed back by themselves.
@@ -71,8 +59,8 @@ struct Model {
     /// When the bucket was last full and a request was let in.
     full_at: Mono,
     refused: Option<Refused>,
-    /// When headers last spoke, by lane and dimension.
-    learned_at: [[Option<Mono>; 3]; LANES.len()],
+    /// When headers have spoken.
+    heard_at: Vec<Mono>,
 }
 
 /// `data` is the operations.
@@ -100,8 +88,9 @@ impl Model {
                 uncached_prompt: limit(4_000),
                 generated: limit(if settings & 2 == 0 { 1_000 } else { 10 }),
             },
-            safety_ratio: if settings & 4 == 0 { 0.8 } else { 1.0 },
+            safety_ratio: Some(0.8).filter(|_| settings & 4 == 0),
             output_reserve_tokens: 1 + u64::from(settings >> 3),
+            chars_per_token: 1.0,
             ..Config::defaults()
         };
         let mut budgets = Budgets::new(&config);
@@ -112,12 +101,12 @@ impl Model {
             lanes,
             now,
             running: Vec::new(),
-            used: Vec::new(),
+            books: Books::default(),
             starts: Vec::new(),
             given_back: Vec::new(),
             full_at: now,
             refused: None,
-            learned_at: [[None; 3]; LANES.len()],
+            heard_at: Vec::new(),
         }
     }
 
@@ -125,12 +114,21 @@ impl Model {
         let index = |operations: &mut Operations<'_>, running: &[Running]| {
             usize::from(operations.byte()).checked_rem(running.len())
         };
+        if operation >= LATER_OPERATIONS {
+            if let Some(at) = index(operations, &self.running) {
+                match operation % 2 {
+                    0 => self.progress(at, operations.number(18)),
+                    _ => self.learn(at, operations, true),
+                }
+            }
+            return;
+        }
         match operation % 12 {
             0..=2 => {
                 let lane = Some(operations.below(4)).filter(|lane| *lane < LANES.len());
                 let guess = operations.number(22);
                 let output_cap = Some(u64::from(operations.byte())).filter(|cap| *cap > 0);
-                self.reserve(lane, Asked { prompt_guess: guess, output_cap });
+                self.reserve(lane, &asked(guess, output_cap));
             }
             3 => index(operations, &self.running).into_iter().for_each(|at| self.send(at)),
             4 => {
@@ -145,11 +143,9 @@ impl Model {
             }
             7 => index(operations, &self.running).into_iter().for_each(|at| self.refund(at)),
             8 => {
-                let (lane, dimension) = (operations.below(LANES.len()), operations.below(3));
-                self.refused = None;
-                self.learned_at[lane][dimension] = Some(self.now);
-                let (id, dimension) = (self.lanes[lane], Dimension::ALL[dimension]);
-                self.budgets.learn(id, dimension, operations.number(30), self.now);
+                if let Some(at) = index(operations, &self.running) {
+                    self.learn(at, operations, false);
+                }
             }
             9 => self.pass(operations.span(SPAN_BITS_MAX)),
             10 => self.ask_again(true, operations.byte()),
@@ -162,39 +158,49 @@ impl Model {
     }
 
     /// Asks for room, and checks what the answer means.
-    fn reserve(&mut self, lane: Option<usize>, asked: Asked) -> bool {
+    fn reserve(&mut self, lane: Option<usize>, asked: &Asked) -> bool {
         let id = lane.map(|lane| self.lanes[lane]);
+        let expected = lane.map_or_else(Demand::default, |lane| self.expected(lane, asked, self.now));
         let before = lane.map(|lane| self.balances(lane));
         let is_full = self.budgets.bucket().available(self.now) == self.budgets.bucket().capacity();
         match self.budgets.try_reserve(id, asked, self.now) {
             Ok(reservation) => {
-                let held = reservation.held();
-                before.into_iter().flatten().for_each(|balance| assert_room(&balance, &held));
-                assert!(lane.is_some() || held == Tokens::default());
-                assert!(asked.output_cap.is_none_or(|cap| held.generated <= cap));
-                assert!(held.uncached_prompt <= held.prompt);
+                assert_eq!(reservation.held(), expected.tokens());
+                for balance in before.into_iter().flatten() {
+                    self.assert_room(lane.expect("it has balances"), &balance, &expected);
+                }
+                assert!(asked.output_cap.is_none_or(|cap| expected.tokens().generated <= cap));
+                assert!(expected.tokens().uncached_prompt <= expected.tokens().prompt);
                 self.starts.push(self.now);
                 self.full_at = if is_full { self.now } else { self.full_at };
                 self.assert_rate();
                 self.refused = None;
-                let lane = lane.unwrap_or(usize::MAX);
-                let started_at = self.now;
                 self.running.push(Running {
                     reservation,
-                    lane,
-                    started_at,
-                    held,
+                    lane: lane.unwrap_or(usize::MAX),
+                    asked: asked.clone(),
+                    started_at: self.now,
+                    expected,
+                    seen: 0,
                     sent_at: None,
-                    entry: None,
+                    is_received: lane.is_none(),
+                    counted: [None; 3],
                 });
                 true
             }
             Err(refusal) => {
                 self.assert_refusal(lane, &refusal);
-                self.refused = Some(Refused { lane, asked, at: self.now, refusal });
+                self.refused = Some(Refused { lane, asked: asked.clone(), at: self.now, refusal });
                 false
             }
         }
+    }
+
+    fn assert_room(&self, lane: usize, before: &Balance, cost: &Demand) {
+        let index = before.dimension as usize;
+        let others = self.running.iter().filter(|running| running.lane == lane);
+        let expected = sum(others.filter_map(|running| running.awaited(before.dimension)));
+        self.books.assert_room(lane, before, &expected, &cost.0[index], self.now);
     }
 
     /// Who waits is told of a time to come, or waits for somebody who is under way.
@@ -223,22 +229,46 @@ impl Model {
     /// The one that was refused asks again: before its time, when the answer must be the same, or at it. A
     /// time may be too early, so that it is refused again; it is never too late.
     fn ask_again(&mut self, is_early: bool, share: u8) {
-        let Some(Refused { lane, asked, at, refusal }) = self.refused else { return };
+        let Some(Refused { lane, asked, at, refusal }) = self.refused.clone() else { return };
         let later = self.now + Duration::from_secs(u64::from(share));
         let end = refusal.until.unwrap_or(later);
         if is_early && end > self.now {
             let span = end.since(self.now).mul_f64(f64::from(share) / 256.0);
             self.now = (self.now + span).max(self.now);
-            let is_same = self.now < end || refusal.until.is_none();
-            // What was learned may be forgotten on the way, and then there is another limit.
-            let is_forgotten = |learned: &Mono| (at..=self.now).contains(&(*learned + LEARNED_FOR));
-            let is_stable = !self.learned_at.as_flattened().iter().flatten().any(is_forgotten);
-            let was_let_in = self.reserve(lane, asked);
-            assert!(!(was_let_in && is_same && is_stable), "there was room since {at:?} before {refusal:?}");
+            let is_early = self.now < end || refusal.until.is_none();
+            let must_be_same = is_early && self.is_stable(lane, &asked, at, refusal.waits_for);
+            let was_let_in = self.reserve(lane, &asked);
+            assert!(!(was_let_in && must_be_same), "there was room since {at:?} before {refusal:?}");
         } else {
             self.now = self.now.max(end);
-            self.reserve(lane, asked);
+            self.reserve(lane, &asked);
         }
+    }
+
+    /// Whether nothing that a refusal was for can have passed by itself before its time.
+    fn is_stable(&mut self, lane: Option<usize>, asked: &Asked, since: Mono, waits_for: WaitsFor) -> bool {
+        // What was learned may be forgotten on the way, and then there is another limit.
+        let is_forgotten = |heard: &Mono| {
+            [LEARNED_FOR, OTHERS_FOR].iter().any(|span| (since..=self.now).contains(&(*heard + *span)))
+        };
+        if self.heard_at.iter().any(is_forgotten) {
+            return false;
+        }
+        let Some(lane) = lane else { return true };
+        // Starts come apart near a limit, and the lane may be near one no more.
+        let is_near = self.balances(lane).iter().any(|balance| load(balance) >= NEARLY);
+        if waits_for == WaitsFor::Pace && !is_near {
+            return false;
+        }
+        // With the time since a prompt was answered it changes what a cache is expected to serve.
+        self.expected(lane, asked, since) == self.expected(lane, asked, self.now)
+    }
+
+    /// What the lane expects a request to cost.
+    fn expected(&mut self, lane: usize, asked: &Asked, now: Mono) -> Demand {
+        let id = self.lanes[lane];
+        let (_, lane) = self.budgets.lanes_mut().find(|(other, _)| *other == id).expect("it is kept");
+        lane.estimator.demand(asked, now)
     }
 
     fn send(&mut self, at: usize) {
@@ -247,10 +277,42 @@ impl Model {
         self.refused = None;
         if running.sent_at.is_none() {
             running.sent_at = Some(self.now);
-            running.entry = Some(self.used.len());
-            let (lane, tokens) = (running.lane, running.held.prompt);
-            self.used.push(Used { lane, dimension: Dimension::Prompt, at: self.now, tokens });
+            self.count_expected(at, Dimension::Prompt);
         }
+    }
+
+    /// What a request is expected to cost in a dimension counts from now on.
+    fn count_expected(&mut self, at: usize, dimension: Dimension) {
+        let running = &mut self.running[at];
+        let tokens = running.expected.tokens().get(dimension);
+        let counted = Counted { lane: running.lane, dimension, at: self.now, tokens };
+        running.counted[dimension as usize] = Some(self.books.count(counted));
+    }
+
+    /// Some of an answer has gone by. What is expected of it is looked at anew when a good part has.
+    fn progress(&mut self, at: usize, seen: u64) {
+        let running = &mut self.running[at];
+        let is_looked_at = self.budgets.progressed(&mut running.reservation, seen, self.now);
+        let is_much = seen >= running.seen + running.seen / 8 + 32;
+        assert_eq!(is_looked_at, is_much && running.lane < LANES.len(), "{seen} of {}", running.seen);
+        running.seen = if is_much { seen } else { running.seen };
+        if is_looked_at {
+            let (id, cap) = (self.lanes[running.lane], running.asked.output_cap);
+            let (_, lane) = self.budgets.lanes_mut().find(|(other, _)| *other == id).expect("it is kept");
+            running.expected.0[Dimension::Generated as usize] = lane.estimator.generated(seen, cap);
+            self.refused = None;
+        }
+    }
+
+    /// The answer of a request has headers.
+    fn learn(&mut self, at: usize, operations: &mut Operations<'_>, says_what_is_left: bool) {
+        let dimension = Dimension::ALL[operations.below(3)];
+        let limit = operations.number(30);
+        let remaining = says_what_is_left.then(|| operations.number(30));
+        self.refused = None;
+        self.heard_at.push(self.now);
+        let header = Header { limit, remaining };
+        self.budgets.learn(&self.running[at].reservation, dimension, header, self.now);
     }
 
     fn receive(&mut self, at: usize, operations: &mut Operations<'_>) {
@@ -260,8 +322,13 @@ impl Model {
             2 => Reception::Overloaded,
             _ => Reception::Unknown,
         };
-        self.budgets.received(&mut self.running[at].reservation, reception, self.now);
+        let running = &mut self.running[at];
+        self.budgets.received(&mut running.reservation, reception, self.now);
         self.refused = None;
+        // What is said first counts.
+        if !std::mem::replace(&mut running.is_received, true) && reception == Reception::Admitted {
+            self.count_expected(at, Dimension::UncachedPrompt);
+        }
     }
 
     fn settle(&mut self, at: usize, operations: &mut Operations<'_>) {
@@ -288,14 +355,15 @@ impl Model {
         self.refused = None;
     }
 
-    /// What a request has used: its prompt from when it was sent, the rest from now.
+    /// What a request has used: from now on, where it is not counted already.
     fn count(&mut self, running: &Running, tokens: &Tokens) {
-        let lane = running.lane;
         for dimension in Dimension::ALL {
             let tokens = tokens.get(dimension);
-            match running.entry.filter(|_| dimension == Dimension::Prompt) {
-                Some(entry) => self.used[entry].tokens = tokens,
-                None => self.used.push(Used { lane, dimension, at: self.now, tokens }),
+            match running.counted[dimension as usize] {
+                Some(place) => self.books.correct(place, tokens),
+                None => {
+                    self.books.count(Counted { lane: running.lane, dimension, at: self.now, tokens });
+                }
             }
         }
     }
@@ -306,26 +374,17 @@ impl Model {
         lane.balances(self.now)
     }
 
-    /// What is held is what the running requests hold; what is used is what was used in the last minute.
+    /// What is held is what running requests are expected to cost beyond what counts; what is used is what counts.
     fn check(&mut self) {
         for lane in 0..LANES.len() {
-            let of_lane: Vec<&Running> = self.running.iter().filter(|running| running.lane == lane).collect();
-            let reserved = |dimension: Dimension| -> u64 {
-                let holds = |running: &&&Running| dimension != Dimension::Prompt || running.sent_at.is_none();
-                of_lane.iter().filter(holds).map(|running| running.held.get(dimension)).sum()
-            };
-            let reserved = Dimension::ALL.map(reserved);
-            for (balance, reserved) in self.balances(lane).into_iter().zip(reserved) {
-                assert_eq!(balance.reserved, reserved, "{balance:?}");
-                let [most, least] = [COUNTED + COUNTED_SPREAD, COUNTED].map(|span| {
-                    let counts = |used: &&Used| {
-                        (used.lane, used.dimension) == (lane, balance.dimension)
-                            && self.now.since(used.at) < span
-                    };
-                    self.used.iter().filter(counts).map(|used| used.tokens).sum::<u64>()
-                });
+            for balance in self.balances(lane) {
+                let of_lane = self.running.iter().filter(|running| running.lane == lane);
+                let awaited = sum(of_lane.filter_map(|running| running.awaited(balance.dimension)));
+                assert_eq!(balance.reserved, awaited.total, "{balance:?}");
+                let (least, most) = self.books.used((lane, balance.dimension), self.now);
                 assert!((least..=most).contains(&balance.used), "{least} to {most}: {balance:?}");
-                assert!(balance.effective >= 1);
+                // What others use may be all of it.
+                assert!(balance.effective >= 1 || !self.heard_at.is_empty(), "{balance:?}");
             }
         }
         let in_flight: usize = self.budgets.lanes_mut().map(|(_, lane)| lane.in_flight).sum();
@@ -333,12 +392,4 @@ impl Model {
         let bucket = self.budgets.bucket();
         assert!(bucket.available(self.now) <= bucket.capacity());
     }
-}
-
-/// A request goes within the budget, or alone where it is bigger than all of it.
-fn assert_room(before: &Balance, held: &Tokens) {
-    let tokens = held.get(before.dimension);
-    let taken = before.used + before.reserved;
-    let is_alone = taken == 0;
-    assert!(tokens == 0 || is_alone || taken + tokens <= before.effective, "{tokens} more than {before:?}");
 }

@@ -29,7 +29,7 @@ const NUMBERS: [(&str, f64, f64, Kind); 22] = [
     ("PROMPT_TPM_LIMIT", 1.0, 1e15, Kind::Whole),
     ("UNCACHED_PROMPT_TPM_LIMIT", 1.0, 1e15, Kind::Whole),
     ("GENERATED_TPM_LIMIT", 1.0, 1e15, Kind::Whole),
-    ("TPM_SAFETY_RATIO", 0.0, 1.0, Kind::Above),
+    ("TPM_SAFETY_RATIO", 0.0, 1.0, Kind::AboveOrAdaptive),
     ("OUTPUT_TOKEN_RESERVE", 1.0, 1e15, Kind::Whole),
     ("CHARS_PER_TOKEN", 0.1, 100.0, Kind::Real),
     ("DAILY_TOKEN_LIMIT", 0.0, 1e15, Kind::Whole),
@@ -43,6 +43,8 @@ enum Kind {
     Real,
     /// Above its least value.
     Above,
+    /// The same, or the word `adaptive`.
+    AboveOrAdaptive,
 }
 
 /// `data` is the environment.
@@ -115,6 +117,9 @@ fn check_numbers(data: &[u8]) {
 }
 
 fn is_meant(text: &str, least: f64, most: f64, kind: Kind) -> bool {
+    if kind == Kind::AboveOrAdaptive && text.eq_ignore_ascii_case("adaptive") {
+        return true;
+    }
     let Ok(number) = text.parse::<f64>() else { return false };
     let digits = text.strip_prefix('+').unwrap_or(text);
     let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -122,7 +127,7 @@ fn is_meant(text: &str, least: f64, most: f64, kind: Kind) -> bool {
         // Above 10^15 neighbours are still apart.
         Kind::Whole => is_whole && (least..=most).contains(&number),
         Kind::Real => (least..=most).contains(&number),
-        Kind::Above => number > least && number <= most,
+        Kind::Above | Kind::AboveOrAdaptive => number > least && number <= most,
     }
 }
 
@@ -156,7 +161,7 @@ fn check_ranges(config: &Config) {
     ] {
         assert!((1..=1_000_000_000_000_000).contains(&tokens), "{tokens}");
     }
-    for ratio in [config.safety_ratio, config.daily_warn_ratio] {
+    for ratio in [config.safety_ratio.unwrap_or(1.0), config.daily_warn_ratio] {
         assert!(ratio > 0.0 && ratio <= 1.0, "{ratio}");
     }
     check_upstream(config);

@@ -60,8 +60,10 @@ pub fn read(document: &[u8]) -> serde_json::Result<Document> {
 
 /// How the proxy counts characters.
 pub fn size_of(text: &str) -> TextSize {
-    let wide = text.chars().filter(|character| u32::from(*character) >= 0x800).count() as u64;
-    TextSize { narrow: text.chars().count() as u64 - wide, wide }
+    let count = |codes: std::ops::Range<u32>| {
+        text.chars().filter(|character| codes.contains(&u32::from(*character))).count() as u64
+    };
+    TextSize { ascii: count(0..0x80), narrow: count(0x80..0x800), wide: count(0x800..0x0011_0000) }
 }
 
 /// As much of a text as is kept: whole characters within a number of bytes.

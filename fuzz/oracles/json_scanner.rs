@@ -29,7 +29,7 @@ impl Visitor for Heard {
     type Key = usize;
     const ITEM: usize = usize::MAX;
 
-    fn key(&mut self, name: &str, size: TextSize) -> usize {
+    fn key(&mut self, _path: &[usize], name: &str, size: TextSize) -> usize {
         self.keys.push((name.to_owned(), size));
         self.keys.len() - 1
     }

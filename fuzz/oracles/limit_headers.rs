@@ -2,12 +2,13 @@
 //!
 //! An input is text, a line each: a response field (`x-ratelimit-limit-tokens-prompt: 3600000`), a time to
 //! let pass (`+30` seconds), or a limit that the operator has set (`=generated 36000`), which counts where it
-//! stands before the first of the others.
+//! stands before the first of the others. A field is of the answer to a request that was sent just now, or
+//! behind a `<` of one that was sent when the last line with nothing but a `!` was read.
 
 use std::time::Duration;
 
 use fireworks_proxy::{
-    budget::{Budgets, Dimension, LaneId},
+    budget::{Budgets, Dimension, Header, LaneId, Reservation, demand::Asked},
     config::{Config, TokenLimit, TokenLimits},
     time::Mono,
 };
@@ -32,27 +33,58 @@ pub fn limit_headers(data: &[u8]) -> Outcome {
     let lines: Vec<&str> = text.lines().collect();
     let settings = lines.iter().take_while(|line| line.starts_with('=')).count();
     let limits = limits(&lines[..settings]);
-    let config = Config { limits, safety_ratio: RATIO, ..Config::defaults() };
+    let config = Config { limits, safety_ratio: Some(RATIO), ..Config::defaults() };
     let mut budgets = Budgets::new(&config);
     let lane = budgets.find_or_add_lane(1, "model", Mono::ZERO, |_| false);
-    let mut history = History { now: Mono::ZERO + FORGOTTEN_AFTER, samples: [const { Vec::new() }; 3] };
+    let mut history = History {
+        now: Mono::ZERO + FORGOTTEN_AFTER,
+        samples: [const { Vec::new() }; 3],
+        sent_at: [Mono::ZERO; 3],
+    };
+    let mut earlier: Option<(Reservation, Mono)> = None;
     let mut outcome = Outcome::Refused;
     for line in &lines[settings..] {
         if let Some(seconds) = line.strip_prefix('+') {
             history.now = history.now + Duration::from_secs(seconds.parse::<u16>().unwrap_or(0).into());
-        } else if let Some((name, value)) = line.split_once(':') {
-            let dimension = Dimension::of_limit_field(name);
-            assert_eq!(dimension, dimension_of(name), "{name:?}");
-            let value = value.trim().parse::<u64>().ok();
-            if let Some((dimension, value)) = dimension.zip(value) {
-                budgets.learn(lane, dimension, value, history.now);
-                history.take(dimension, value);
-                outcome = Outcome::Accepted;
+        } else if *line == "!" {
+            if let Some(mut sent) = request(&mut budgets, lane, history.now) {
+                budgets.sent(&mut sent, history.now);
+                if let Some((before, _)) = earlier.replace((sent, history.now)) {
+                    budgets.refund(before, history.now);
+                }
             }
+        } else if let Some((dimension, limit)) = field(line.trim_start_matches('<')) {
+            let header = Header { limit, remaining: None };
+            if let Some((earlier, sent_at)) = earlier.as_ref().filter(|_| line.starts_with('<')) {
+                budgets.learn(earlier, dimension, header, history.now);
+                history.take(dimension, limit, *sent_at);
+            } else {
+                let Some(sent) = request(&mut budgets, lane, history.now) else { continue };
+                budgets.learn(&sent, dimension, header, history.now);
+                budgets.refund(sent, history.now);
+                history.take(dimension, limit, history.now);
+            }
+            outcome = Outcome::Accepted;
         }
         history.check(&mut budgets, lane, &limits);
     }
+    if let Some((earlier, _)) = earlier {
+        budgets.refund(earlier, history.now);
+    }
     outcome
+}
+
+/// A request that costs nothing. There are too many only at one time.
+fn request(budgets: &mut Budgets, lane: LaneId, now: Mono) -> Option<Reservation> {
+    budgets.try_reserve(Some(lane), &Asked { output_cap: Some(0), ..Asked::default() }, now).ok()
+}
+
+/// The limit in a line with a field.
+fn field(line: &str) -> Option<(Dimension, u64)> {
+    let (name, value) = line.split_once(':')?;
+    let dimension = Dimension::of_limit_field(name);
+    assert_eq!(dimension, dimension_of(name), "{name:?}");
+    dimension.zip(value.trim().parse::<u64>().ok())
 }
 
 /// The defaults of the settings, or ceilings where a line sets one.
@@ -87,12 +119,17 @@ fn dimension_of(name: &str) -> Option<Dimension> {
 struct History {
     now: Mono,
     samples: [Vec<(Mono, u64)>; 3],
+    /// When the request was sent whose answer spoke last.
+    sent_at: [Mono; 3],
 }
 
 impl History {
-    fn take(&mut self, dimension: Dimension, value: u64) {
-        if let Some(per_minute) = per_minute(dimension, value) {
-            self.samples[dimension as usize].push((self.now, per_minute));
+    /// Answers overtake each other: what an earlier request met is no news.
+    fn take(&mut self, dimension: Dimension, value: u64, sent_at: Mono) {
+        let index = dimension as usize;
+        if let Some(per_minute) = per_minute(dimension, value).filter(|_| sent_at >= self.sent_at[index]) {
+            self.samples[index].push((self.now, per_minute));
+            self.sent_at[index] = sent_at;
         }
     }
 

@@ -27,6 +27,7 @@ mod proxy_says;
 mod request_head;
 mod response_head;
 mod retry_after;
+mod room;
 mod split;
 mod state_file;
 mod strict_head;

@@ -1,9 +1,14 @@
-//! The day's count from any bytes, against `serde_json`, and the same again from what is saved.
+//! The day's count from any bytes, against `serde_json`, what was learned beside it, and the same again from what is
+//! saved.
 
 use fireworks_proxy::{
+    budget::{Budgets, Dimension, demand::Asked, knowledge::MODELS_MAX},
     config::Config,
-    ledger::{Ledger, Restored},
-    time::Wall,
+    inspect::ContentSize,
+    json::TextSize,
+    ledger::Ledger,
+    state::{self, Restored},
+    time::{Mono, Now, Wall},
 };
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -14,14 +19,18 @@ use super::{Outcome, json_events};
 const NOW_UNIX_MILLIS: i64 = 1_779_364_800_000;
 const TODAY: &str = "2026-05-21";
 
+/// The most tokens that are believed of an answer, and of a limit per minute.
+const GENERATED_MAX: u64 = 1_000_000_001;
+const LIMIT_MAX: u64 = 100_000_000_000;
+
 /// `data` is the content of the state file.
 pub fn state_file(data: &[u8]) -> Outcome {
-    let now = Wall::from_unix_millis(NOW_UNIX_MILLIS);
+    let now = Now { mono: Mono::ZERO, wall: Wall::from_unix_millis(NOW_UNIX_MILLIS) };
     let timezone = time_zone("UTC");
     let config = Config { timezone, ..Config::defaults() };
-    let mut ledger = Ledger::new(&config, now);
+    let (mut ledger, mut budgets) = (Ledger::new(&config, now.wall), Budgets::new(&config));
     assert_eq!(ledger.date(), TODAY);
-    let restored = ledger.restore(data);
+    let restored = state::restore(data, &mut ledger, &mut budgets, now);
     let tree = serde_json::from_slice::<Value>(data).ok();
     let expected = tree.as_ref().and_then(expected);
     if let Restored::Damaged(why) = &restored {
@@ -37,7 +46,8 @@ pub fn state_file(data: &[u8]) -> Outcome {
         // too large for a tree.
         (None, None) => assert!(serde_json::from_slice::<IgnoredAny>(data).is_ok(), "no JSON was accepted"),
     }
-    check_saved(ledger, &config, now);
+    check_saved(ledger, &budgets, &config, now);
+    check_learned(&mut budgets, now);
     Outcome::Accepted
 }
 
@@ -110,18 +120,39 @@ fn canonical(text: &str) -> Option<String> {
 }
 
 /// What is saved is taken up as it was, and saved again to the byte.
-fn check_saved(mut ledger: Ledger, config: &Config, now: Wall) {
+fn check_saved(mut ledger: Ledger, budgets: &Budgets, config: &Config, now: Now) {
     ledger.mark_unsaved();
-    let saved = ledger.snapshot().expect("it is not saved");
-    let mut again = Ledger::new(config, now);
-    assert_eq!(again.restore(&saved), Restored::Continued);
+    let saved = state::snapshot(&mut ledger, budgets, now).expect("it is not saved");
+    let (mut again, mut budgets) = (Ledger::new(config, now.wall), Budgets::new(config));
+    assert_eq!(state::restore(&saved, &mut again, &mut budgets, now), Restored::Continued);
     assert!(!again.is_unsaved());
     assert_eq!(
         (again.prompt_tokens(), again.generated_tokens(), again.has_warned()),
         (ledger.prompt_tokens(), ledger.generated_tokens(), ledger.has_warned())
     );
     again.mark_unsaved();
-    assert_eq!(again.snapshot(), Some(saved));
+    assert_eq!(state::snapshot(&mut again, &budgets, now), Some(saved));
     assert_eq!(ledger.is_spent(), ledger.limit().is_some_and(|limit| ledger.used() >= limit));
     assert_eq!(ledger.remaining(), ledger.limit().map(|limit| limit.saturating_sub(ledger.used())));
+}
+
+/// Whatever was said to have been learned, a first request starts, and costs what a request can cost.
+fn check_learned(budgets: &mut Budgets, now: Now) {
+    let kept = budgets.knowledge(now);
+    assert!(kept.len() <= MODELS_MAX);
+    let size = ContentSize { text: TextSize { ascii: 1_000, ..TextSize::default() }, attachments: 1 };
+    let asked = Asked { size, ..Asked::default() };
+    for knowledge in kept {
+        let lane = budgets.find_or_add_lane(1, &knowledge.model, now.mono, |_| false);
+        let room =
+            budgets.try_reserve(Some(lane), &asked, now.mono).expect("it is the first one of its lane");
+        let held = room.held();
+        assert!(held.prompt <= 5 * (286 + 1_600) && held.generated <= GENERATED_MAX, "{held:?}");
+        budgets.refund(room, now.mono);
+        let (_, lane) = budgets.lanes_mut().find(|(id, _)| *id == lane).expect("it was just made");
+        for (balance, dimension) in lane.balances(now.mono).into_iter().zip(Dimension::ALL) {
+            assert!(balance.margin > 0.0 && balance.margin <= 1.0 && balance.effective > 0, "{dimension:?}");
+            assert!(balance.learned.is_none_or(|limit| limit <= LIMIT_MAX), "{dimension:?}");
+        }
+    }
 }

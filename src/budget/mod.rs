@@ -10,32 +10,48 @@
 
 mod book;
 mod bucket;
+mod burst;
+pub mod cached;
 pub mod demand;
+pub mod knowledge;
 mod lane;
 mod learned;
+mod margin;
+mod others;
+pub mod outlook;
+pub mod output;
 mod pace;
+pub mod prompt_size;
+mod speed;
 mod window;
 
 use std::collections::BTreeMap;
 
 pub use bucket::RequestBucket;
-use demand::Asked;
+use demand::{Asked, Demand, Times};
+use knowledge::{Archive, Knowledge};
 pub use lane::{Balance, Lane};
-use pace::Era;
+use lane::{LaneRules, Start};
 pub use pace::Reception;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Config, TokenLimits},
-    time::Mono,
+    config::{Config, Technique},
+    time::{Mono, Now},
 };
 
 /// The most lanes that are kept. A team uses a dozen models; a client that makes up names must not
 /// grow our memory.
 pub const LANES_MAX: usize = 256;
 
+/// So much of an answer has to have gone by, and an eighth of what went by before, until it is looked at anew what is
+/// to come.
+const PROGRESS_TOKENS_MIN: u64 = 32;
+
 /// One of the three limits that Fireworks puts on a model. How each is read from headers is in
 /// `learned`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Dimension {
     /// All prompt tokens, cached or not.
     Prompt,
@@ -101,6 +117,17 @@ impl WaitsFor {
             Self::Tokens(dimension) => dimension.name(),
         }
     }
+
+    /// What is waited for, in words.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Requests => "the request rate",
+            Self::Pace => "its turn among starts that come apart, near a limit or after a refusal",
+            Self::Tokens(Dimension::Prompt) => "prompt tokens",
+            Self::Tokens(Dimension::UncachedPrompt) => "uncached prompt tokens",
+            Self::Tokens(Dimension::Generated) => "generated tokens",
+        }
+    }
 }
 
 /// No room now.
@@ -110,6 +137,15 @@ pub struct Refusal {
     pub waits_for: WaitsFor,
     /// When there may be; `None` when only a settlement or a learned limit can tell.
     pub until: Option<Mono>,
+}
+
+/// What the headers of one answer say of one dimension, in their own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// The limit.
+    pub limit: u64,
+    /// What is left of it.
+    pub remaining: Option<u64>,
 }
 
 /// The identity of a lane for as long as the proxy runs; never reused.
@@ -124,17 +160,22 @@ pub struct Reservation {
     /// The lane, for requests that cost tokens.
     pub lane: Option<LaneId>,
     asked: Asked,
-    held: Tokens,
+    held: Demand,
+    /// What it has generated so far, and since when.
+    seen: u64,
+    begun_at: Option<Mono>,
     taken_at: Mono,
+    /// Since when its prompt counts, and the uncached part of it.
     sent_at: Option<Mono>,
-    /// When it was started in terms of its lane's pace, until it is known how it was received.
-    era: Option<Era>,
+    answered_at: Option<Mono>,
+    /// How it was started, until it is known how it was received.
+    start: Option<Start>,
 }
 
 impl Reservation {
     /// What was reserved.
     pub const fn held(&self) -> Tokens {
-        self.held
+        self.held.tokens()
     }
 }
 
@@ -154,9 +195,9 @@ pub struct Budgets {
     ids: BTreeMap<(u64, String), LaneId>,
     lanes: BTreeMap<LaneId, Lane>,
     next_lane: u64,
-    limits: TokenLimits,
-    safety_ratio: f64,
-    output_reserve_tokens: u64,
+    rules: LaneRules,
+    /// What an earlier run has learned.
+    archive: Archive,
 }
 
 impl Budgets {
@@ -167,9 +208,8 @@ impl Budgets {
             ids: BTreeMap::new(),
             lanes: BTreeMap::new(),
             next_lane: 0,
-            limits: config.limits,
-            safety_ratio: config.safety_ratio,
-            output_reserve_tokens: config.output_reserve_tokens,
+            rules: LaneRules::new(config),
+            archive: Archive::default(),
         }
     }
 
@@ -202,20 +242,51 @@ impl Budgets {
     pub fn try_reserve(
         &mut self,
         id: Option<LaneId>,
-        asked: Asked,
+        asked: &Asked,
         now: Mono,
     ) -> Result<Reservation, Refusal> {
-        let mut held = Tokens::default();
+        let mut held = Demand::default();
         let mut lane = id.and_then(|id| self.lanes.get_mut(&id));
         if let Some(lane) = &mut lane {
-            held = lane.estimator.demand(asked, self.output_reserve_tokens);
-            lane.check(&held, now)?;
+            held = lane.estimator.demand(asked, now);
+            lane.check(&held, &Demand::default(), now)?;
         }
         let refused = |until| Refusal { waits_for: WaitsFor::Requests, until: Some(until) };
         self.bucket.check(now).map_err(refused)?;
         self.bucket.take(now);
-        let era = lane.map(|lane| lane.reserve(&held, now));
-        Ok(Reservation { lane: id, asked, held, taken_at: now, sent_at: None, era })
+        let start = lane.map(|lane| lane.reserve(&held, now));
+        Ok(Reservation {
+            lane: id,
+            asked: asked.clone(),
+            held,
+            seen: 0,
+            begun_at: None,
+            taken_at: now,
+            sent_at: None,
+            answered_at: None,
+            start,
+        })
+    }
+
+    /// The first of some requests that may start now without delaying one that was refused for tokens.
+    pub fn find_passing<'a, T>(
+        &mut self,
+        id: Option<LaneId>,
+        (blocked, refusal): (&Asked, Refusal),
+        mut behind: impl Iterator<Item = (T, &'a Asked)>,
+        now: Mono,
+    ) -> Option<T> {
+        let (WaitsFor::Tokens(_), Some(until)) = (refusal.waits_for, refusal.until) else { return None };
+        self.bucket.check(now).ok()?;
+        let lane = self.lane_mut(id)?;
+        let blocked = lane.estimator.demand(blocked, now);
+        let is_delayed = |later: Refusal| later.until.is_none_or(|later| later > until);
+        let mut may_pass = |asked: &Asked| {
+            let demand = lane.estimator.demand(asked, now);
+            lane.check(&demand, &Demand::default(), now).is_ok()
+                && !lane.check(&blocked, &demand, now).is_err_and(is_delayed)
+        };
+        behind.find_map(|(request, asked)| may_pass(asked).then_some(request))
     }
 
     /// Says that the last byte of the request was sent: its prompt counts from here.
@@ -223,26 +294,47 @@ impl Budgets {
         if reservation.sent_at.is_none() {
             reservation.sent_at = Some(now);
             if let Some(lane) = self.lane_mut(reservation.lane) {
-                lane.count_prompt(reservation.held.prompt, now);
+                lane.count_prompt(&reservation.held, now);
             }
         }
     }
 
+    /// Says that so many tokens of the answer have gone by. Whether that changes what is expected of it.
+    pub fn progressed(&mut self, reservation: &mut Reservation, seen: u64, now: Mono) -> bool {
+        reservation.begun_at = reservation.begun_at.or_else(|| (seen > 0).then_some(now));
+        if seen < reservation.seen + reservation.seen / 8 + PROGRESS_TOKENS_MIN {
+            return false;
+        }
+        reservation.seen = seen;
+        if !self.rules.techniques.has(Technique::Progress) {
+            return false;
+        }
+        let Some(lane) = self.lane_mut(reservation.lane) else { return false };
+        let expected = lane.estimator.generated(seen, reservation.asked.output_cap);
+        lane.expect_generated(&mut reservation.held, expected);
+        true
+    }
+
     /// Says how the upstream received the request. What it says first counts.
     pub fn received(&mut self, reservation: &mut Reservation, reception: Reception, now: Mono) {
-        if let (Some(lane), Some(era)) = (self.lane_mut(reservation.lane), reservation.era.take()) {
-            lane.received(era, reception, now);
+        if let (Some(lane), Some(start)) = (self.lane_mut(reservation.lane), reservation.start.take()) {
+            lane.received(start, reception, now);
+            if reception == Reception::Admitted && reservation.answered_at.is_none() {
+                reservation.answered_at = Some(now);
+                lane.count_uncached(&reservation.held, now);
+            }
         }
     }
 
     /// Ends a reservation with what was really used.
     pub fn settle(&mut self, mut reservation: Reservation, spent: Spent, now: Mono) {
         self.received(&mut reservation, Reception::Unknown, now);
-        let Reservation { lane, asked, held, sent_at, .. } = reservation;
+        let Reservation { lane, asked, held, sent_at, answered_at, begun_at, .. } = reservation;
         if let Some(lane) = self.lane_mut(lane) {
-            lane.settle(&held, sent_at, &spent.tokens, now);
+            lane.settle(&held, [sent_at, answered_at, None], &spent.tokens, now);
             if spent.is_reported {
-                lane.estimator.observe(asked, spent.tokens);
+                let times = Times { sent: sent_at.unwrap_or(now), begun: begun_at, ended: now };
+                lane.observe(&asked, spent.tokens, times);
             }
         }
     }
@@ -256,11 +348,30 @@ impl Budgets {
         self.settle(reservation, Spent::default(), now);
     }
 
-    /// Takes one limit from a response's headers, in the header's own unit.
-    pub fn learn(&mut self, lane: LaneId, dimension: Dimension, value: u64, now: Mono) {
-        if let Some(lane) = self.lane_mut(Some(lane)) {
-            lane.learn(dimension, value, now);
+    /// Takes a limit, and what is left of it, from the headers of the answer to a request, in the headers' own unit.
+    pub fn learn(&mut self, reservation: &Reservation, dimension: Dimension, header: Header, now: Mono) {
+        let sent_at = reservation.sent_at.unwrap_or(now);
+        if let Some(lane) = self.lane_mut(reservation.lane) {
+            lane.learn(dimension, header.limit, sent_at, now);
+            if let Some(remaining) = header.remaining {
+                lane.learn_remaining(dimension, header.limit, remaining, now);
+            }
         }
+    }
+
+    /// Takes in what an earlier run has learned: each lane that is made from now on takes up what there is of its model.
+    pub fn take_in(&mut self, kept: Vec<Knowledge>, now: Now) {
+        self.archive.take_in(kept, now);
+    }
+
+    /// What is to be kept for another run: of the models that were used last, what their lanes have learned last.
+    pub fn knowledge(&self, now: Now) -> Vec<Knowledge> {
+        self.archive.renewed(self.lanes.values(), now)
+    }
+
+    /// Whether anything was learned after a time.
+    pub fn has_learned_since(&self, at: Mono) -> bool {
+        self.lanes.values().filter_map(Lane::learned_at).any(|learned_at| learned_at > at)
     }
 
     /// The request bucket.
@@ -278,7 +389,11 @@ impl Budgets {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
         let (credential, model) = &key;
-        self.lanes.insert(id, Lane::new(model, *credential, &self.limits, self.safety_ratio, now));
+        let mut lane = Lane::new(model, *credential, &self.rules, now);
+        if let Some((kept, kept_for)) = self.archive.find(model, now) {
+            lane.restore(kept, kept_for, now);
+        }
+        self.lanes.insert(id, lane);
         self.ids.insert(key, id);
         id
     }
@@ -312,13 +427,20 @@ mod tests {
     fn budgets() -> (Budgets, LaneId) {
         let limit = |tokens_per_minute| crate::config::TokenLimit { tokens_per_minute, is_ceiling: true };
         let config = Config {
-            limits: TokenLimits {
+            limits: crate::config::TokenLimits {
                 prompt: limit(10_000),
                 uncached_prompt: limit(1_000),
                 generated: limit(100),
             },
+            safety_ratio: Some(0.8),
+            chars_per_token: 1.0,
             output_reserve_tokens: 30,
             requests_per_second: 10.0,
+            // These have tests of their own, and limits so small would mix them in.
+            techniques: Config::defaults()
+                .techniques
+                .without(Technique::SmoothStarts)
+                .without(Technique::Burst),
             ..Config::defaults()
         };
         let mut budgets = Budgets::new(&config);
@@ -326,8 +448,8 @@ mod tests {
         (budgets, lane)
     }
 
-    fn asked(prompt_guess: u64) -> Asked {
-        Asked { prompt_guess, output_cap: None }
+    fn asked(prompt: u64) -> Asked {
+        Asked::letters(prompt)
     }
 
     fn spent(prompt: u64, uncached_prompt: u64, generated: u64) -> Spent {
@@ -341,12 +463,12 @@ mod tests {
     #[test]
     fn what_is_reserved_is_not_given_twice_and_comes_back_when_settled() {
         let (mut budgets, lane) = budgets();
-        let first = budgets.try_reserve(Some(lane), asked(10), at(1.0)).expect("room");
-        let second = budgets.try_reserve(Some(lane), asked(10), at(1.0)).expect("room");
-        let refusal = budgets.try_reserve(Some(lane), asked(10), at(1.0)).expect_err("90 of 80");
+        let first = budgets.try_reserve(Some(lane), &asked(10), at(1.0)).expect("room");
+        let second = budgets.try_reserve(Some(lane), &asked(10), at(1.0)).expect("room");
+        let refusal = budgets.try_reserve(Some(lane), &asked(10), at(1.0)).expect_err("90 of 80");
         assert_eq!(refusal, Refusal { waits_for: generated(), until: None });
         budgets.settle(first, spent(10, 10, 5), at(2.0));
-        let third = budgets.try_reserve(Some(lane), asked(10), at(2.0)).expect("65 of 80");
+        let third = budgets.try_reserve(Some(lane), &asked(10), at(2.0)).expect("65 of 80");
         budgets.refund(second, at(3.0));
         budgets.refund(third, at(3.0));
         let balance = budgets.lanes_mut().next().expect("one lane").1.balances(at(3.0))[2];
@@ -356,20 +478,20 @@ mod tests {
     #[test]
     fn a_refusal_knows_when_tokens_leave_the_window() {
         let (mut budgets, lane) = budgets();
-        let first = budgets.try_reserve(Some(lane), asked(10), at(0.0)).expect("room");
+        let first = budgets.try_reserve(Some(lane), &asked(10), at(0.0)).expect("room");
         budgets.settle(first, spent(10, 10, 75), at(1.0));
-        let refusal = budgets.try_reserve(Some(lane), asked(10), at(2.0)).expect_err("75 + 30 of 80");
-        assert_eq!(refusal, Refusal { waits_for: generated(), until: Some(at(62.5)) });
+        let refusal = budgets.try_reserve(Some(lane), &asked(10), at(2.0)).expect_err("75 + 30 of 80");
+        assert_eq!(refusal, Refusal { waits_for: generated(), until: Some(at(61.25)) });
         budgets
-            .try_reserve(Some(lane), asked(10), at(62.5))
-            .map(|ticket| budgets.refund(ticket, at(63.0)))
+            .try_reserve(Some(lane), &asked(10), at(61.25))
+            .map(|ticket| budgets.refund(ticket, at(62.0)))
             .expect("room");
     }
 
     #[test]
     fn a_prompt_counts_from_when_it_was_sent_and_the_rest_from_when_it_was_known() {
         let (mut budgets, lane) = budgets();
-        let mut ticket = budgets.try_reserve(Some(lane), asked(500), at(0.0)).expect("room");
+        let mut ticket = budgets.try_reserve(Some(lane), &asked(500), at(0.0)).expect("room");
         budgets.sent(&mut ticket, at(2.0));
         budgets.settle(ticket, spent(600, 300, 20), at(40.0));
         let mut used = |seconds| {
@@ -384,26 +506,26 @@ mod tests {
     #[test]
     fn a_request_bigger_than_the_whole_budget_goes_alone() {
         let (mut budgets, lane) = budgets();
-        let small = budgets.try_reserve(Some(lane), asked(10), at(0.0)).expect("room");
-        let refusal = budgets.try_reserve(Some(lane), asked(9_000), at(0.0)).expect_err("not alone");
+        let small = budgets.try_reserve(Some(lane), &asked(10), at(0.0)).expect("room");
+        let refusal = budgets.try_reserve(Some(lane), &asked(9_000), at(0.0)).expect_err("not alone");
         assert_eq!(refusal.until, None);
         budgets.settle(small, spent(10, 10, 1), at(1.0));
-        let refusal = budgets.try_reserve(Some(lane), asked(9_000), at(1.0)).expect_err("not alone yet");
-        assert_eq!(refusal.until, Some(at(62.5)));
-        let big = budgets.try_reserve(Some(lane), asked(9_000), at(62.5)).expect("alone");
-        budgets.refund(big, at(63.0));
+        let refusal = budgets.try_reserve(Some(lane), &asked(9_000), at(1.0)).expect_err("not alone yet");
+        assert_eq!(refusal.until, Some(at(61.75)), "a prompt counts for half a second more");
+        let big = budgets.try_reserve(Some(lane), &asked(9_000), at(61.75)).expect("alone");
+        budgets.refund(big, at(62.0));
     }
 
     #[test]
     fn the_longest_wait_names_the_budget() {
         let (mut budgets, lane) = budgets();
-        let first = budgets.try_reserve(Some(lane), asked(10), at(0.0)).expect("room");
+        let first = budgets.try_reserve(Some(lane), &asked(10), at(0.0)).expect("room");
         budgets.settle(first, spent(7_999, 10, 0), at(5.0));
-        let second = budgets.try_reserve(Some(lane), asked(1), at(10.0)).expect("room");
+        let second = budgets.try_reserve(Some(lane), &asked(1), at(10.0)).expect("room");
         budgets.settle(second, spent(1, 799, 0), at(20.0));
-        let refusal = budgets.try_reserve(Some(lane), asked(500), at(21.0)).expect_err("both are full");
+        let refusal = budgets.try_reserve(Some(lane), &asked(500), at(21.0)).expect_err("both are full");
         let waits_for = WaitsFor::Tokens(Dimension::UncachedPrompt);
-        assert_eq!(refusal, Refusal { waits_for, until: Some(at(81.5)) });
+        assert_eq!(refusal, Refusal { waits_for, until: Some(at(80.25)) });
     }
 
     #[test]
@@ -413,12 +535,12 @@ mod tests {
         assert_ne!(lane, other);
         assert_ne!(budgets.find_or_add_lane(2, "model", at(0.0), |_| false), lane, "another credential");
         let mut held = vec![
-            budgets.try_reserve(Some(lane), asked(1), at(0.0)).expect("room"),
-            budgets.try_reserve(Some(lane), asked(1), at(0.0)).expect("room"),
-            budgets.try_reserve(Some(other), asked(1), at(0.0)).expect("another lane has room"),
+            budgets.try_reserve(Some(lane), &asked(1), at(0.0)).expect("room"),
+            budgets.try_reserve(Some(lane), &asked(1), at(0.0)).expect("room"),
+            budgets.try_reserve(Some(other), &asked(1), at(0.0)).expect("another lane has room"),
         ];
-        held.extend((0..7).map(|_| budgets.try_reserve(None, asked(1), at(0.0)).expect("a burst of ten")));
-        let refusal = budgets.try_reserve(None, asked(1), at(0.0)).expect_err("the bucket is empty");
+        held.extend((0..7).map(|_| budgets.try_reserve(None, &asked(1), at(0.0)).expect("a burst of ten")));
+        let refusal = budgets.try_reserve(None, &asked(1), at(0.0)).expect_err("the bucket is empty");
         assert_eq!(refusal, Refusal { waits_for: WaitsFor::Requests, until: Some(at(0.1)) });
         for ticket in held {
             budgets.refund(ticket, at(0.0));
@@ -429,21 +551,28 @@ mod tests {
     #[test]
     fn reports_teach_the_lane() {
         let (mut budgets, lane) = budgets();
-        for second in 0..4u32 {
+        let mut held = Vec::new();
+        for second in 0..60u32 {
             let now = at(f64::from(second) * 100.0);
-            let ticket = budgets.try_reserve(Some(lane), asked(100), now).expect("room");
-            assert_eq!(ticket.held(), Tokens { prompt: 100, uncached_prompt: 100, generated: 30 });
-            budgets.settle(ticket, Spent { is_reported: true, ..spent(80, 8, 12) }, now);
+            let mut ticket = budgets.try_reserve(Some(lane), &asked(100), now).expect("room");
+            held.push(ticket.held());
+            budgets.sent(&mut ticket, now);
+            budgets.progressed(&mut ticket, 1, now + Duration::from_secs(1));
+            let spent = Spent { is_reported: true, ..spent(80, 80, 12) };
+            budgets.settle(ticket, spent, now + Duration::from_secs(2));
         }
-        let ticket = budgets.try_reserve(Some(lane), asked(100), at(400.0)).expect("room");
-        assert_eq!(ticket.held(), Tokens { prompt: 80, uncached_prompt: 8, generated: 12 });
-        budgets.refund(ticket, at(400.0));
+        assert_eq!(held[0], Tokens { prompt: 100, uncached_prompt: 100, generated: 30 });
+        assert_eq!(held[3].generated, 30, "too few to be believed");
+        let ticket = budgets.try_reserve(Some(lane), &asked(100), at(6_000.0)).expect("room");
+        let Tokens { prompt, generated, .. } = ticket.held();
+        assert!((79..=82).contains(&prompt) && (12..=13).contains(&generated), "{prompt} {generated}");
+        budgets.refund(ticket, at(6_000.0));
     }
 
     #[test]
     fn the_number_of_lanes_is_bounded() {
         let (mut budgets, busy) = budgets();
-        let ticket = budgets.try_reserve(Some(busy), asked(1), at(0.0)).expect("room");
+        let ticket = budgets.try_reserve(Some(busy), &asked(1), at(0.0)).expect("room");
         for index in 0..2 * LANES_MAX {
             budgets.find_or_add_lane(1, &format!("model {index}"), at(1.0), |_| false);
         }

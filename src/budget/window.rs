@@ -7,23 +7,26 @@ use crate::time::Mono;
 /// Fireworks counts tokens per minute.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Tokens stay so much longer than a minute, because Fireworks starts its minute when it sees the
-/// request, which is after we sent it: a second covers the slowest routes and a queue at its edge.
-const LATENESS: Duration = Duration::from_secs(1);
-
 /// Tokens that came within one such span leave together, which bounds the memory of a window to
-/// about 120 sums however many requests there are.
-const SLOT: Duration = Duration::from_millis(500);
+/// about 250 sums however many requests there are.
+const SLOT: Duration = Duration::from_millis(250);
 
 /// The tokens of the last minute.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Window {
+    /// How long tokens count, from when they were added.
+    span: Duration,
     /// Sums by slot number, ascending. A sum may fall to zero when a guess is taken back.
     slots: VecDeque<(u64, u64)>,
     total: u64,
 }
 
 impl Window {
+    /// An empty window. Tokens stay `lateness` longer than a minute, where Fireworks may count them later than we do.
+    pub(super) fn new(lateness: Duration) -> Self {
+        Self { span: WINDOW + lateness, slots: VecDeque::new(), total: 0 }
+    }
+
     /// Counts tokens that were used at `at`.
     pub(super) fn add(&mut self, at: Mono, tokens: u64) {
         if tokens == 0 {
@@ -50,7 +53,7 @@ impl Window {
     /// The tokens that count at `now`.
     pub(super) fn used(&mut self, now: Mono) -> u64 {
         while let Some((slot, tokens)) = self.slots.front() {
-            if expiry_of(*slot) > now {
+            if self.expiry_of(*slot) > now {
                 break;
             }
             self.total -= tokens;
@@ -69,20 +72,20 @@ impl Window {
         for (slot, sum) in &self.slots {
             left -= sum;
             if left <= tokens {
-                return Some(expiry_of(*slot));
+                return Some(self.expiry_of(*slot));
             }
         }
         unreachable!("the sums of all slots are the total, so the window falls to zero at the last of them")
+    }
+
+    /// When the last token that may be in a slot leaves the window.
+    fn expiry_of(&self, slot: u64) -> Mono {
+        Mono::from_micros((slot + 1) * slot_micros()) + self.span
     }
 }
 
 fn slot_of(at: Mono) -> u64 {
     at.as_micros() / slot_micros()
-}
-
-/// When the last token that may be in a slot leaves the window.
-fn expiry_of(slot: u64) -> Mono {
-    Mono::from_micros((slot + 1) * slot_micros()) + WINDOW + LATENESS
 }
 
 const fn slot_micros() -> u64 {
@@ -98,33 +101,33 @@ mod tests {
     }
 
     #[test]
-    fn tokens_leave_a_little_later_than_a_minute() {
-        let mut window = Window::default();
+    fn tokens_leave_later_than_a_minute_by_the_lateness_and_a_slot() {
+        let mut window = Window::new(Duration::from_secs(1));
         window.add(at(10.2), 100);
         assert_eq!(window.used(at(70.2)), 100, "a minute later they still count");
-        assert_eq!(window.used(at(71.49)), 100);
-        assert_eq!(window.used(at(71.5)), 0);
+        assert_eq!(window.used(at(71.24)), 100);
+        assert_eq!(window.used(at(71.25)), 0);
     }
 
     #[test]
     fn the_time_at_which_there_is_room_is_known() {
-        let mut window = Window::default();
+        let mut window = Window::new(Duration::from_secs(1));
         window.add(at(0.0), 10);
-        window.add(at(0.4), 10);
+        window.add(at(0.2), 10);
         window.add(at(5.0), 30);
         window.add(at(3.0), 5);
         assert_eq!(window.used(at(6.0)), 55);
         assert_eq!(window.falls_to(55), None);
-        assert_eq!(window.falls_to(54), Some(at(61.5)));
-        assert_eq!(window.falls_to(35), Some(at(61.5)));
-        assert_eq!(window.falls_to(34), Some(at(64.5)));
-        assert_eq!(window.falls_to(0), Some(at(66.5)));
-        assert_eq!(window.used(at(64.5)), 30);
+        assert_eq!(window.falls_to(54), Some(at(61.25)));
+        assert_eq!(window.falls_to(35), Some(at(61.25)));
+        assert_eq!(window.falls_to(34), Some(at(64.25)));
+        assert_eq!(window.falls_to(0), Some(at(66.25)));
+        assert_eq!(window.used(at(64.25)), 30);
     }
 
     #[test]
     fn an_estimate_is_corrected_where_it_was_counted() {
-        let mut window = Window::default();
+        let mut window = Window::new(Duration::from_secs(1));
         window.add(at(1.0), 100);
         window.add(at(20.0), 7);
         window.remove(at(1.0), 100);
@@ -137,12 +140,12 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_by_slots_not_by_requests() {
-        let mut window = Window::default();
+        let mut window = Window::new(Duration::from_secs(1));
         for millis in 0..600_000u64 {
             let now = Mono::from_micros(millis * 1_000);
             window.add(now, 1);
-            assert!(window.used(now) <= 61_501);
+            assert!(window.used(now) <= 61_251);
         }
-        assert!(window.slots.len() <= 124, "{} slots", window.slots.len());
+        assert!(window.slots.len() <= 247, "{} slots", window.slots.len());
     }
 }

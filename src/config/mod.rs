@@ -7,6 +7,7 @@
 mod access;
 mod raw;
 mod settings;
+mod techniques;
 mod timeouts;
 mod upstream;
 
@@ -18,6 +19,7 @@ use time_tz::Tz;
 pub use access::{Access, ClientToken, Host, HostName};
 pub use raw::{ConfigError, Raw};
 pub use settings::{PREFIX, SETTINGS, Setting, nearest_name};
+pub use techniques::{Technique, Techniques};
 pub use timeouts::Timeouts;
 pub use upstream::Upstream;
 
@@ -75,8 +77,8 @@ pub struct Config {
     pub buffered_bytes_max: usize,
     /// The token limits of each lane, before the safety ratio.
     pub limits: TokenLimits,
-    /// The share of the limits that is used, in (0, 1].
-    pub safety_ratio: f64,
+    /// The share of the limits that is used, in (0, 1]; `None` for one that adapts.
+    pub safety_ratio: Option<f64>,
     /// Generated tokens reserved before a lane has been observed.
     pub output_reserve_tokens: u64,
     /// First guess of characters per prompt token.
@@ -91,6 +93,8 @@ pub struct Config {
     pub usage_state: std::path::PathBuf,
     /// The most detailed level that is logged.
     pub log_level: LevelFilter,
+    /// What the budgets make use of; all, but in a bench.
+    pub techniques: Techniques,
 }
 
 /// Keeps every span and count far from where arithmetic could overflow.
@@ -146,7 +150,7 @@ impl Config {
             body_bytes_max: parse_mebibytes(raw, "FIREWORKS_PROXY_MAX_BODY_MIB", 1..=BODY_MIB_MAX)?,
             buffered_bytes_max: parse_buffered(raw)?,
             limits: parse_limits(raw)?,
-            safety_ratio: ratio("FIREWORKS_PROXY_TPM_SAFETY_RATIO")?,
+            safety_ratio: parse_safety_ratio(raw)?,
             output_reserve_tokens: parse_tokens(raw, "FIREWORKS_PROXY_OUTPUT_TOKEN_RESERVE")?,
             chars_per_token: raw.parse(
                 "FIREWORKS_PROXY_CHARS_PER_TOKEN",
@@ -162,6 +166,7 @@ impl Config {
                 "error, warn, info, debug or trace",
                 |level: &LevelFilter| *level != LevelFilter::Off,
             )?,
+            techniques: Techniques::default(),
         })
     }
 
@@ -187,14 +192,15 @@ impl Config {
     fn tokens_used_at_most(&self) -> String {
         let TokenLimits { prompt, uncached_prompt, generated } = self.limits;
         let [prompt, uncached, generated] = [prompt, uncached_prompt, generated]
-            .map(|limit| share_of(limit.tokens_per_minute, self.safety_ratio));
-        format!("tokens per minute: prompt={prompt} uncached={uncached} generated={generated}")
+            .map(|limit| share_of(limit.tokens_per_minute, self.safety_ratio.unwrap_or(SAFETY_RATIO_START)));
+        let adaptive = if self.safety_ratio.is_none() { " at first, adaptive" } else { "" };
+        format!("tokens per minute: prompt={prompt} uncached={uncached} generated={generated}{adaptive}")
     }
 
     /// One line: every setting with its value, secrets and control characters hidden, those that were
     /// set marked, and what the token limits come to.
     pub fn describe(&self, raw: &Raw) -> String {
-        format!("settings |{} | meaning: at most these {}", raw.describe(), self.tokens_used_at_most())
+        format!("settings |{} | meaning: {}", raw.describe(), self.tokens_used_at_most())
     }
 }
 
@@ -276,6 +282,21 @@ fn parse_limits(raw: &Raw) -> Result<TokenLimits, ConfigError> {
         uncached_prompt: limit("FIREWORKS_PROXY_UNCACHED_PROMPT_TPM_LIMIT")?,
         generated: limit("FIREWORKS_PROXY_GENERATED_TPM_LIMIT")?,
     })
+}
+
+/// The share of the limits that is used at first where it adapts.
+pub const SAFETY_RATIO_START: f64 = 0.80;
+
+/// The word for a ratio that adapts.
+const ADAPTIVE: &str = "adaptive";
+
+fn parse_safety_ratio(raw: &Raw) -> Result<Option<f64>, ConfigError> {
+    const NAME: &str = "FIREWORKS_PROXY_TPM_SAFETY_RATIO";
+    if raw.text(NAME).eq_ignore_ascii_case(ADAPTIVE) {
+        return Ok(None);
+    }
+    let accepted = "adaptive, or a ratio above 0 and at most 1";
+    raw.parse(NAME, accepted, |ratio| *ratio > 0.0 && *ratio <= 1.0).map(Some)
 }
 
 fn parse_daily_limit(raw: &Raw) -> Result<Option<u64>, ConfigError> {

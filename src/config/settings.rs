@@ -137,8 +137,8 @@ pub const SETTINGS: [Setting; 30] = [
     },
     Setting {
         name: "FIREWORKS_PROXY_TPM_SAFETY_RATIO",
-        default: "0.80",
-        meaning: "share of the token limits that is used",
+        default: "adaptive",
+        meaning: "share of the token limits that is used; adaptive finds it, from 0.80 on; a number fixes it",
     },
     Setting {
         name: "FIREWORKS_PROXY_OUTPUT_TOKEN_RESERVE",

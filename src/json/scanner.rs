@@ -112,6 +112,7 @@ impl<K: Copy> Scanner<K> {
         let (plain, rest) = bytes.split_at(plain_text_len(bytes));
         self.size.add_utf8(plain);
         self.keep(plain);
+        visitor.text(plain);
         let Some(byte) = rest.first() else { return rest };
         match byte {
             b'"' => self.end_text(role, visitor),
@@ -124,8 +125,11 @@ impl<K: Copy> Scanner<K> {
     fn step<V: Visitor<Key = K>>(&mut self, byte: u8, visitor: &mut V) {
         let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         self.state = match (self.state, byte) {
-            (State::Escape(role), _) => self.escape(role, byte),
-            (State::Unicode { role, digits, code, high }, _) => self.unicode(role, digits, code, high, byte),
+            (State::Escape(role), _) => self.escape(role, byte, visitor),
+            (State::Unicode { role, digits, code, high }, _) => {
+                let Some(digit) = hex_digit(byte) else { return self.state = State::Broken };
+                self.unicode(role, digits, code << 4 | digit, high, visitor)
+            }
             (State::HighSurrogate(role, high), b'\\') => State::HighSurrogateEscape(role, high),
             (State::HighSurrogate(role, _), _) => {
                 return self.lone_surrogate(State::Text(role), byte, visitor);
@@ -144,7 +148,7 @@ impl<K: Copy> Scanner<K> {
             (State::Literal { word, matched }, _) => self.literal(word, matched, byte, visitor),
             (state, _) if is_space => state,
             (State::FirstItem, b']') | (State::FirstKey, b'}') | (State::AfterValue, b']' | b'}') => {
-                self.close(byte)
+                self.close(byte, visitor)
             }
             (State::Value | State::FirstItem, _) => self.begin_value::<V>(byte),
             (State::FirstKey | State::Key, b'"') => self.begin_text(Role::Key),
@@ -178,11 +182,12 @@ impl<K: Copy> Scanner<K> {
         opened
     }
 
-    fn close(&mut self, byte: u8) -> State {
+    fn close<V: Visitor<Key = K>>(&mut self, byte: u8, visitor: &mut V) -> State {
         if self.is_object.pop() != Some(byte == b'}') {
             return State::Broken;
         }
         self.path.pop();
+        visitor.end(&self.path);
         self.after_value()
     }
 
@@ -200,9 +205,8 @@ impl<K: Copy> Scanner<K> {
         let start = lossy_start(&self.capture);
         match role {
             Role::Key => {
-                let key = visitor.key(&start, self.size);
-                let innermost = self.path.last_mut().expect("a key is read only inside an object");
-                *innermost = key;
+                let (innermost, path) = self.path.split_last_mut().expect("a key is inside an object");
+                *innermost = visitor.key(path, &start, self.size);
                 self.state = State::Colon;
             }
             Role::Value => {
@@ -247,7 +251,7 @@ impl<K: Copy> Scanner<K> {
         self.after_value()
     }
 
-    fn escape(&mut self, role: Role, byte: u8) -> State {
+    fn escape<V: Visitor<Key = K>>(&mut self, role: Role, byte: u8, visitor: &mut V) -> State {
         let character = match byte {
             b'"' | b'\\' | b'/' => char::from(byte),
             b'b' => '\u{8}',
@@ -258,15 +262,19 @@ impl<K: Copy> Scanner<K> {
             b'u' => return State::Unicode { role, digits: 0, code: 0, high: None },
             _ => return State::Broken,
         };
-        self.keep_char(character);
+        self.keep_char(character, visitor);
         State::Text(role)
     }
 
-    fn unicode(&mut self, role: Role, digits: u8, code: u16, high: Option<u16>, byte: u8) -> State {
-        let Some(digit) = char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok()) else {
-            return State::Broken;
-        };
-        let code = code << 4 | digit;
+    /// After one more digit of a code.
+    fn unicode<V: Visitor<Key = K>>(
+        &mut self,
+        role: Role,
+        digits: u8,
+        code: u16,
+        high: Option<u16>,
+        visitor: &mut V,
+    ) -> State {
         if digits < 3 {
             return State::Unicode { role, digits: digits + 1, code, high };
         }
@@ -274,22 +282,23 @@ impl<K: Copy> Scanner<K> {
         match high {
             Some(high) if is_low => {
                 let pair = char::decode_utf16([high, code]).next().and_then(Result::ok);
-                self.keep_char(pair.unwrap_or(char::REPLACEMENT_CHARACTER));
+                self.keep_char(pair.unwrap_or(char::REPLACEMENT_CHARACTER), visitor);
                 return State::Text(role);
             }
-            Some(_) => self.keep_char(char::REPLACEMENT_CHARACTER),
+            Some(_) => self.keep_char(char::REPLACEMENT_CHARACTER, visitor),
             None => {}
         }
         if (0xd800..0xdc00).contains(&code) {
             return State::HighSurrogate(role, code);
         }
-        self.keep_char(char::from_u32(u32::from(code)).unwrap_or(char::REPLACEMENT_CHARACTER));
+        let character = char::from_u32(u32::from(code)).unwrap_or(char::REPLACEMENT_CHARACTER);
+        self.keep_char(character, visitor);
         State::Text(role)
     }
 
     /// Half of a pair without its other half: JSON allows it, UTF-8 has no way to write it.
     fn lone_surrogate<V: Visitor<Key = K>>(&mut self, next: State, byte: u8, visitor: &mut V) {
-        self.keep_char(char::REPLACEMENT_CHARACTER);
+        self.keep_char(char::REPLACEMENT_CHARACTER, visitor);
         self.state = next;
         self.feed(&[byte], visitor);
     }
@@ -299,10 +308,12 @@ impl<K: Copy> Scanner<K> {
         self.capture.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn keep_char(&mut self, character: char) {
+    fn keep_char<V: Visitor<Key = K>>(&mut self, character: char, visitor: &mut V) {
         self.size.add_char(character);
         let mut utf8 = [0; 4];
-        self.keep(character.encode_utf8(&mut utf8).as_bytes());
+        let utf8 = character.encode_utf8(&mut utf8).as_bytes();
+        self.keep(utf8);
+        visitor.text(utf8);
     }
 }
 
@@ -316,6 +327,10 @@ fn plain_text_len(bytes: &[u8]) -> usize {
     let plain = bytes.chunks_exact(BLOCK_BYTES).take_while(|block| !has_special(block)).count() * BLOCK_BYTES;
     let rest = &bytes[plain..];
     plain + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+fn hex_digit(byte: u8) -> Option<u16> {
+    char::from(byte).to_digit(16).and_then(|digit| u16::try_from(digit).ok())
 }
 
 /// The captured bytes as text. A character that the bound cut in two is left off.
@@ -332,19 +347,23 @@ fn lossy_start(captured: &[u8]) -> std::borrow::Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// Writes down what it hears, one line a scalar.
+    /// Writes down what it hears, one line a scalar, and the whole text of each string.
     #[derive(Default)]
     struct Recorder {
         names: Vec<String>,
         lines: Vec<String>,
+        text: Vec<u8>,
+        texts: Vec<Vec<u8>>,
+        ends: Vec<usize>,
     }
 
     impl Visitor for Recorder {
         type Key = usize;
         const ITEM: usize = usize::MAX;
 
-        fn key(&mut self, name: &str, _size: TextSize) -> usize {
+        fn key(&mut self, _path: &[usize], name: &str, _size: TextSize) -> usize {
             self.names.push(name.to_owned());
+            self.texts.push(std::mem::take(&mut self.text));
             self.names.len() - 1
         }
 
@@ -352,18 +371,34 @@ mod tests {
             let names = path.iter().map(|key| self.names.get(*key).map_or("*", String::as_str));
             let path = names.collect::<Vec<_>>().join(".");
             self.lines.push(match value {
-                Scalar::Text { start, size } => format!("{path}={start:?}/{}+{}", size.narrow, size.wide),
+                Scalar::Text { start, size } => {
+                    self.texts.push(std::mem::take(&mut self.text));
+                    format!("{path}={start:?}/{}+{}+{}", size.ascii, size.narrow, size.wide)
+                }
                 Scalar::Number(text) => format!("{path}={text}"),
                 Scalar::Bool(value) => format!("{path}={value}"),
                 Scalar::Null => format!("{path}=null"),
             });
         }
+
+        fn text(&mut self, decoded: &[u8]) {
+            self.text.extend_from_slice(decoded);
+        }
+
+        fn end(&mut self, path: &[usize]) {
+            self.ends.push(path.len());
+        }
     }
 
-    fn scan_in_steps(document: &[u8], step: usize) -> (Vec<String>, bool) {
+    fn record_in_steps(document: &[u8], step: usize) -> (Recorder, bool) {
         let (mut scanner, mut recorder) = (Scanner::default(), Recorder::default());
         document.chunks(step).for_each(|piece| scanner.feed(piece, &mut recorder));
         let whole = scanner.finish(&mut recorder);
+        (recorder, whole)
+    }
+
+    fn scan_in_steps(document: &[u8], step: usize) -> (Vec<String>, bool) {
+        let (recorder, whole) = record_in_steps(document, step);
         (recorder.lines, whole)
     }
 
@@ -380,15 +415,15 @@ mod tests {
     fn scalars_come_with_their_paths() {
         let (lines, whole) = scan(r#" {"a":{"b":[1,-2.5e3,{"c":"x"}],"d":true},"e":null,"f":[],"g":{}} "#);
         assert!(whole);
-        assert_eq!(lines, ["a.b.*=1", "a.b.*=-2.5e3", "a.b.*.c=\"x\"/1+0", "a.d=true", "e=null"]);
+        assert_eq!(lines, ["a.b.*=1", "a.b.*=-2.5e3", "a.b.*.c=\"x\"/1+0+0", "a.d=true", "e=null"]);
         assert_eq!(scan("42"), (vec!["=42".to_owned()], true));
-        assert_eq!(scan("\"\""), (vec!["=\"\"/0+0".to_owned()], true));
+        assert_eq!(scan("\"\""), (vec!["=\"\"/0+0+0".to_owned()], true));
     }
 
     #[test]
     fn text_is_decoded_and_sized() {
         let (lines, _) = scan(r#"["aé\n\u00e9\u4f60好\ud83d\ude00\\\"\/"]"#);
-        assert_eq!(lines, ["*=\"aé\\né你好😀\\\\\\\"/\"/7+3"]);
+        assert_eq!(lines, ["*=\"aé\\né你好😀\\\\\\\"/\"/5+2+3"]);
     }
 
     #[test]
@@ -412,10 +447,22 @@ mod tests {
     fn long_text_is_counted_whole_and_kept_in_part() {
         let document = format!(r#"{{"k":"{}"}}"#, "é".repeat(5_000));
         let (lines, whole) = scan(&document);
-        assert!(whole && lines[0].ends_with("/5000+0"), "{}", lines[0].len());
+        assert!(whole && lines[0].ends_with("/0+5000+0"), "{}", lines[0].len());
         assert!(lines[0].len() < CAPTURE_BYTES_MAX + 20);
         let odd = format!(r#"["a{}"]"#, "é".repeat(CAPTURE_BYTES_MAX));
         assert!(!scan(&odd).0[0].contains('\u{fffd}'), "a character cut by the bound is left off");
+    }
+
+    #[test]
+    fn texts_are_heard_whole_and_decoded_however_they_are_cut() {
+        let long = "é\\n\\ud83d\\ude00\\ud83d\\\\".repeat(300);
+        let document = format!(r#"{{"k\u0041":["{long}",{{}}],"x":""}}"#);
+        let texts = ["kA".to_owned(), "é\n😀\u{fffd}\\".repeat(300), "x".to_owned(), String::new()];
+        for step in [1, 2, 3, 7, document.len()] {
+            let (recorder, whole) = record_in_steps(document.as_bytes(), step);
+            assert!(whole && recorder.texts == texts.clone().map(String::into_bytes), "step {step}");
+            assert_eq!(recorder.ends, [2, 1, 0], "the object, the array, the document");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{fmt, io};
 use log::{info, warn};
 
 use super::store::StateFile;
-use crate::{config::ConfigError, ledger::Restored, proxy::Proxy, time::Now};
+use crate::{config::ConfigError, proxy::Proxy, state::Restored, time::Now};
 
 /// Why the proxy cannot start. Always one line that says what to do.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use super::{job::Job, retrying::HeldAnswer};
 use crate::{
-    budget::{Reservation, Spent},
+    admission::Reservation,
+    budget::Spent,
     config::Timeouts,
     context::Context,
     event::ConnId,
@@ -254,6 +255,8 @@ impl Exchange {
             }
             Stage::Body(relay) => {
                 relay.pass(bytes, outbox).map_err(|error| cut(error.to_string()))?;
+                let seen = relay.meter.generated_text().map_or(0, answering::generated_tokens);
+                ctx.admission.progressed(&mut self.reservation, seen, now.mono);
                 Ok(if relay.is_ended() { Progress::Whole } else { Progress::More })
             }
             Stage::Held(held) => Ok(if held.receive(bytes) { Progress::Held } else { Progress::More }),

@@ -143,8 +143,9 @@ impl Session {
             return self.reject_job(&ending::daily_limit(ctx), &job, ctx, now);
         }
         let deadline = job.wait_deadline(now.mono);
-        let waiter = Waiter { client: self.id, asked: job.asked, since: now.mono };
-        let ticket = ctx.admission.enqueue(job.lane, deadline, waiter);
+        let waiter = Waiter { client: self.id, asked: job.asked.clone(), since: now.mono };
+        let session = ctx.session_key(job.agent_session.as_deref(), self.id);
+        let ticket = ctx.admission.enqueue(job.lane, session, deadline, waiter, now.mono);
         self.phase = Phase::Queued(Box::new(job), ticket);
         self.set_deadline(deadline, ctx);
     }

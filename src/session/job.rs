@@ -5,10 +5,7 @@ use std::time::Duration;
 use super::{body_buffer::BodyBuffer, retrying::HeldAnswer};
 use crate::{
     admission::Ticket,
-    budget::{
-        LaneId,
-        demand::{Asked, guess_tokens},
-    },
+    budget::{LaneId, demand::Asked},
     config::Config,
     context::Context,
     failure::{Failure, Reach},
@@ -17,7 +14,7 @@ use crate::{
         body::BodyReader,
         head::{Fields, Framing, RequestHead},
     },
-    inspect::{Inspection, Inspector},
+    inspect::{ContentSize, Inspection, Inspector, TextSize},
     memory::Share,
     route::Forward,
     time::Mono,
@@ -177,7 +174,7 @@ impl Job {
         body.complete();
         let inspection = inspector.map(|inspector| inspector.finish(&head.fields)).unwrap_or_default();
         let mut job = Self {
-            asked: asked(&inspection, body.len(), ctx.config.chars_per_token),
+            asked: asked(&inspection, body.len()),
             hold_until: hold_until(&head, arrived, now, &ctx.config),
             wait_left: ctx.config.max_wait,
             head,
@@ -217,8 +214,9 @@ impl Job {
     pub(super) fn share(&self) -> Share {
         let body_bytes = self.body.held_bytes();
         let answer_bytes = self.last_answer.as_ref().map_or(0, |answer| answer.held_bytes());
+        let prefix_bytes = size_of_val(&*self.asked.prefixes);
         Share {
-            held_bytes: self.head_bytes + body_bytes + answer_bytes,
+            held_bytes: self.head_bytes + body_bytes + answer_bytes + prefix_bytes,
             whole_body_bytes: body_bytes,
             upload_left: None,
         }
@@ -269,14 +267,14 @@ fn credential(fields: &Fields) -> &[u8] {
 }
 
 /// What the budgets are asked for. A body that is not JSON is taken for text as a whole.
-fn asked(inspection: &Inspection, body_bytes: usize, chars_per_token: f64) -> Asked {
-    let text = inspection.text;
-    let prompt_guess = if inspection.is_json {
-        guess_tokens(text.narrow, text.wide, inspection.attachments, chars_per_token)
+fn asked(inspection: &Inspection, body_bytes: usize) -> Asked {
+    let size = if inspection.is_json {
+        inspection.prompt_size()
     } else {
-        guess_tokens(body_bytes as u64, 0, 0, chars_per_token)
+        let text = TextSize { ascii: body_bytes as u64, ..TextSize::default() };
+        ContentSize { text, attachments: 0 }
     };
-    Asked { prompt_guess, output_cap: inspection.output_cap }
+    Asked { size, prefixes: inspection.prefixes.as_slice().into(), output_cap: inspection.output_cap }
 }
 
 /// The time limit that an SDK states for its request. It is not always a number: the Python
@@ -365,8 +363,10 @@ mod tests {
     #[test]
     fn the_prompt_is_guessed_from_text_or_else_from_size() {
         let text = job("", r#"{"messages":[{"content":"0123456789"}]}"#);
-        assert_eq!(text.asked, Asked { prompt_guess: 8, output_cap: None }, "25 characters");
+        assert_eq!(text.asked.size.text.chars(), 17, "what the model is given, and the keys within");
+        assert_eq!(text.asked.prefixes.len(), 1);
         let unreadable = job("", "0123456789012345678901234567890123456789");
-        assert_eq!(unreadable.asked.prompt_guess, 12);
+        assert_eq!(unreadable.asked.size.text.chars(), 40);
+        assert!(unreadable.asked.prefixes.is_empty());
     }
 }

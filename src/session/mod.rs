@@ -26,8 +26,7 @@ mod retrying;
 use std::time::Duration;
 
 use crate::{
-    admission::Ticket,
-    budget::Reservation,
+    admission::{Reservation, Ticket},
     context::Context,
     event::{ConnId, Input, Timer},
     http::{HEAD_BYTES_MAX, head::HeadSearch},

@@ -186,8 +186,8 @@ impl Session {
         let ticket = job.ticket.expect("a request that was tried was queued before");
         job.find_lane(ctx, now.mono);
         let ticket = Ticket { lane: job.lane, ..ticket };
-        let waiter = Waiter { client: self.id, asked: job.asked, since: job.queued_at };
-        ctx.admission.enqueue_again(ticket, waiter);
+        let waiter = Waiter { client: self.id, asked: job.asked.clone(), since: job.queued_at };
+        ctx.admission.enqueue_again(ticket, waiter, now.mono);
         // It stops where nobody waits and nothing is in flight, as it is during a pause.
         ctx.set_stats_line(now.mono);
         job.in_queue_since = now.mono;

@@ -1,10 +1,12 @@
 //! `/usage`: the day, the budgets of every lane, and how long requests wait.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{moment, seconds};
 use crate::{
-    budget::{Balance, Lane, LaneId},
+    budget::{Balance, Lane, LaneId, Refusal, WaitsFor, demand::Estimator},
     context::Context,
     failure::{CLIENT_GONE, FailureClass, Reach, STOPPED},
     http::write::Answer,
@@ -115,19 +117,19 @@ fn bucket(ctx: &mut Context, now: Mono) -> Value {
 
 fn lanes(ctx: &mut Context, now: Mono) -> Vec<Value> {
     let ids: Vec<LaneId> = ctx.admission.budgets_mut().lanes_mut().map(|(id, _)| id).collect();
-    let waits: Vec<(usize, Option<&str>)> = ids
+    let waits: Vec<(usize, Option<Refusal>)> = ids
         .iter()
         .map(|id| {
             let queued = ctx.admission.waiting_in(Some(*id));
-            let refusal = ctx.admission.refusal_of(Some(*id)).filter(|_| queued > 0);
-            (queued, refusal.map(|refusal| refusal.waits_for.name()))
+            (queued, ctx.admission.refusal_of(Some(*id)).filter(|_| queued > 0))
         })
         .collect();
     let lanes = ctx.admission.budgets_mut().lanes_mut();
-    lanes.zip(waits).map(|((_, it), (queued, waits_for))| lane(it, queued, waits_for, now)).collect()
+    lanes.zip(waits).map(|((_, it), (queued, refusal))| lane(it, queued, refusal, now)).collect()
 }
 
-fn lane(lane: &mut Lane, queued: usize, waits_for: Option<&str>, now: Mono) -> Value {
+fn lane(lane: &mut Lane, queued: usize, refusal: Option<Refusal>, now: Mono) -> Value {
+    let next_start = refusal.and_then(|refusal| refusal.until).map(|until| until.since(now));
     let budgets = lane.balances(now).map(|balance| (balance.dimension.name().to_owned(), budget(&balance)));
     json!({
         "model": lane.model,
@@ -135,9 +137,45 @@ fn lane(lane: &mut Lane, queued: usize, waits_for: Option<&str>, now: Mono) -> V
         "credential": format!("{:04x}", lane.credential & 0xffff),
         "in_flight": lane.in_flight,
         "queued": queued,
-        "waits_for": waits_for,
+        "waits_for": refusal.map(|refusal| refusal.waits_for.name()),
+        "next_start_in_seconds": next_start.map(seconds),
+        "waiting": refusal.map(|refusal| waiting(refusal.waits_for, next_start)),
+        "learned": learned(&lane.estimator),
         "budgets": serde_json::Map::from_iter(budgets),
     })
+}
+
+/// What a lane waits for, for people.
+fn waiting(waits_for: WaitsFor, next_start: Option<Duration>) -> String {
+    let what = waits_for.in_words();
+    match next_start {
+        Some(after) => format!("waiting for {what}; next start in {:.1} s", after.as_secs_f64()),
+        None => format!("waiting for {what}; next start when an answer ends"),
+    }
+}
+
+/// What was learned of what requests cost, and how far off it has been lately.
+fn learned(estimator: &Estimator) -> Value {
+    let Estimator { prompt_size, cache, output, speed, .. } = estimator;
+    let [ascii, narrow, wide, attachment] = prompt_size.tokens_each();
+    json!({
+        "chars_per_token": {
+            "ascii": to_millis(1.0 / ascii),
+            "narrow": to_millis(1.0 / narrow),
+            "wide": to_millis(1.0 / wide),
+        },
+        "attachment_tokens": attachment.round(),
+        "prompt_error": to_millis(prompt_size.relative_error()),
+        "cache_error": to_millis(cache.relative_error()),
+        "generated_mean": output.mean().map(f64::round),
+        "first_token_seconds": speed.first_token_seconds().map(to_millis),
+        "tokens_per_second": speed.tokens_per_second().map(to_millis),
+    })
+}
+
+/// A number to three decimals.
+fn to_millis(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
 }
 
 fn budget(balance: &Balance) -> Value {
@@ -147,5 +185,8 @@ fn budget(balance: &Balance) -> Value {
         "effective": balance.effective,
         "used_60s": balance.used,
         "reserved": balance.reserved,
+        "margin": to_millis(balance.margin),
+        "others_60s": balance.others,
+        "burst_seconds": seconds(balance.burst),
     })
 }

@@ -51,7 +51,7 @@ impl Visitor for ReportVisitor {
     type Key = Key;
     const ITEM: Key = Key::Item;
 
-    fn key(&mut self, name: &str, _size: TextSize) -> Key {
+    fn key(&mut self, _path: &[Key], name: &str, _size: TextSize) -> Key {
         match name {
             "arguments" => Key::Arguments,
             "cache_creation_input_tokens" => Key::CacheCreation,

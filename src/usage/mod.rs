@@ -243,7 +243,7 @@ mod tests {
              data: [DONE]\n\n",
         );
         assert_eq!(usage(&meter), (Some((1200, 176)), Some(42)));
-        assert_eq!(meter.generated_text(), Some(TextSize { narrow: 11, wide: 0 }));
+        assert_eq!(meter.generated_text(), Some(TextSize { ascii: 11, ..TextSize::default() }));
         assert!(meter.saw_final_event());
     }
 
@@ -270,7 +270,7 @@ mod tests {
              event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
         );
         assert_eq!(usage(&meter), (Some((1200, 176)), Some(42)));
-        assert_eq!(meter.generated_text(), Some(TextSize { narrow: 7, wide: 0 }));
+        assert_eq!(meter.generated_text(), Some(TextSize { ascii: 7, ..TextSize::default() }));
         assert!(meter.saw_final_event());
     }
 
@@ -292,7 +292,7 @@ mod tests {
              event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":20,\"output_tokens\":5,\"total_tokens\":25}}}\n\n",
         );
         assert_eq!(usage(&meter), (Some((20, 20)), Some(5)));
-        assert_eq!(meter.generated_text(), Some(TextSize { narrow: 2, wide: 0 }));
+        assert_eq!(meter.generated_text(), Some(TextSize { ascii: 2, ..TextSize::default() }));
         assert!(meter.saw_final_event());
     }
 
@@ -341,7 +341,7 @@ mod tests {
             "data: {\"choices\":[{\"delta\":{\"content\":\"Hello, \"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"wor",
         );
         assert_eq!(usage(&meter), (None, None));
-        assert_eq!(meter.generated_text(), Some(TextSize { narrow: 7, wide: 0 }));
+        assert_eq!(meter.generated_text(), Some(TextSize { ascii: 7, ..TextSize::default() }));
     }
 
     #[test]

@@ -195,35 +195,61 @@ fn a_refusal_costs_nothing_and_a_loss_what_may_have_been_used() {
     }
 }
 
+/// What of each limit is used at most, as `/usage` tells.
+fn effective(world: &mut World) -> [u64; 3] {
+    let budgets = world.page("/usage")["lanes"][0]["budgets"].clone();
+    ["prompt", "uncached_prompt", "generated"]
+        .map(|name| budgets[name]["effective"].as_u64().expect("a number"))
+}
+
+/// What is used of the default limits at a ratio of 0.80.
+const WHOLE: [u64; 3] = [3_600_000, 720_000, 28_800];
+
 #[test]
 fn refusals_in_a_row_lower_what_is_used_and_good_answers_bring_it_back() {
-    let mut world = world(&[("CHARS_PER_TOKEN", "1"), ("OUTPUT_TOKEN_RESERVE", "10")]);
-    let effective = |world: &mut World| {
-        let budgets = world.page("/usage")["lanes"][0]["budgets"].clone();
-        ["prompt", "uncached_prompt", "generated"].map(|name| budgets[name]["effective"].as_u64())
-    };
-    let share = |whole: [u64; 3], of: u64| whole.map(|tokens| Some(tokens / of));
-    let whole = [3_600_000, 720_000, 28_800];
+    let settings = [("CHARS_PER_TOKEN", "1"), ("OUTPUT_TOKEN_RESERVE", "10"), ("TPM_SAFETY_RATIO", "0.8")];
+    let mut world = world(&settings);
+    let [prompt, uncached, generated] = WHOLE;
     let client = world.client_with(&chat("a", "", STREAM));
-    for (refusals, of) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 32)] {
+    // No limit explains these. From the third on it is the one that is used most that is doubted.
+    for (refusals, of) in [(1, 1), (2, 1), (3, 4), (4, 8), (5, 16), (6, 32)] {
         world.refuse("a", 429, "");
-        assert_eq!(effective(&mut world), share(whole, of), "{refusals}");
+        assert_eq!(effective(&mut world), [prompt, uncached, generated / of], "{refusals}");
         world.advance(SECOND * 33);
     }
     assert_eq!(world.status_of(client), Some(429), "the tries are used up");
     world.client_with(&chat("other", "", r#"{"model":"n"}"#));
     world.answer("other", 1, 1);
-    assert_eq!(effective(&mut world), share(whole, 32), "another model says nothing of this one");
+    assert_eq!(effective(&mut world)[2], generated / 32, "another model says nothing of this one");
     for good in 1..=17 {
         world.client_with(&chat("b", "", STREAM));
         world.refuse("b", if good == 8 { 503 } else { 400 }, "retry-after: 300\r\n");
         world.advance(SECOND);
         let steps = good - u64::from(good >= 8);
-        let raised = whole.map(|tokens| Some(tokens.min(tokens / 32 + steps * (tokens / 16))));
-        assert_eq!(effective(&mut world), raised, "{good}");
+        let raised = generated.min(generated / 32 + steps * (generated / 16));
+        assert_eq!(effective(&mut world), [prompt, uncached, raised], "{good}");
     }
-    assert_eq!(effective(&mut world), whole.map(Some));
+    assert_eq!(effective(&mut world), WHOLE);
     world.assert_settled();
+}
+
+#[test]
+fn refusals_near_a_limit_lower_that_one_from_the_second_on() {
+    // One request under way is expected to use most of the limit of uncached prompts.
+    let settings = [("CHARS_PER_TOKEN", "1"), ("OUTPUT_TOKEN_RESERVE", "10"), ("TPM_SAFETY_RATIO", "0.8")];
+    let mut world = world(&settings);
+    let [prompt, uncached, generated] = WHOLE;
+    let filler = format!(r#"{{"model":"m","stream":true,"x":"{}"}}"#, "x".repeat(700_000));
+    world.client_with(&chat("filler", "", &filler));
+    world.client_with(&chat("a", "", STREAM));
+    world.advance(SECOND);
+    for (refusals, of) in [(1, 1), (2, 2)] {
+        world.refuse("a", 429, "");
+        assert_eq!(effective(&mut world), [prompt, uncached / of, generated], "{refusals}");
+        world.advance(SECOND * 3);
+    }
+    world.advance(SECOND * 60);
+    assert_eq!(effective(&mut world), WHOLE, "a minute later that is forgotten");
 }
 
 #[test]

@@ -252,10 +252,10 @@ fn a_wall_clock_that_jumps_alone_moves_no_timer_and_no_window() {
             world.set_wall(Wall::from_unix_millis(millis));
         }
         world.input(all.idle, Input::Received(b"\r\n"));
-        world.advance_to(at(61.4));
+        world.advance_to(at(60.2));
         assert!(world.upstream_of("second").is_none(), "the first one's tokens are in the window");
         world.connects = true;
-        world.advance_to(at(61.5));
+        world.advance_to(at(60.25));
         world.answer("second", 1, 1);
         world.page("/usage");
         world.page("/health");

@@ -36,13 +36,13 @@ fn a_request_that_was_queued_over_midnight_is_judged_by_the_new_day() {
         ("DAILY_TOKEN_LIMIT", "1000"),
         ("TIMEZONE", "UTC"),
     ];
-    let mut world = World::new(&settings, Wall::from_unix_millis(midnight - 62_000));
+    let mut world = World::new(&settings, Wall::from_unix_millis(midnight - 60_750));
     world.client_with(&chat("spends the day", "", BODY));
     let queued = world.client_with(&chat("queued", "", BODY));
     world.advance_to(at(1.0));
     world.answer("spends the day", 2_000, 50);
-    // Room is there at 62.5 s, and the last line of statistics, which looks at the day too, at 60 s.
-    world.advance_to(at(62.5));
+    // Room is there at 61.25 s, and the last line of statistics, which looks at the day too, at 60 s.
+    world.advance_to(at(61.25));
     assert_eq!(world.status_of(queued), None, "{}", world.text_of(queued));
     world.answer("queued", 1, 1);
     assert_eq!(world.status_of(queued), Some(200));

@@ -226,9 +226,9 @@ fn waiting_is_bound_by_nothing_else() {
     world.client_with(&chat("first", "", BODY));
     world.answer("first", 1, 1_000);
     let client = world.client_with(&chat("a", "", BODY));
-    world.advance(SECOND * 61 - MICRO);
+    world.advance(SECOND * 60 - MICRO);
     assert_eq!((world.text_of(client).as_str(), world.waiting()), ("", 1));
-    world.advance(SECOND / 2 + MICRO);
+    world.advance(SECOND / 4 + MICRO);
     world.answer("a", 1, 1);
     assert_eq!(world.status_of(client), Some(200));
     world.assert_settled();

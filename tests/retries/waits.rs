@@ -57,23 +57,27 @@ fn what_the_upstream_asks_for_is_the_least_that_is_waited() {
 
 #[test]
 fn a_refused_request_holds_up_its_own_lane_and_nobody_else() {
-    let (fake, proxy) = pair(&[("MAX_RETRIES", "1"), NO_BUCKET]);
+    // One request is expected to use most of a limit, so that a refusal is taken to be for it.
+    let (fake, proxy) = pair(&[("GENERATED_TPM_LIMIT", "1500"), ("MAX_RETRIES", "1"), NO_BUCKET]);
+    let _filler = send(&proxy, CHAT, &[("x-fake-gate", "first-event")], &body_of("m", true));
+    fake.wait_for_gate(1, SOON);
+    let small = r#"{"model":"m","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
     let headers = [("x-fake-status", "429"), ("x-fake-times", "1"), ("x-fake-retry-after", "2")];
-    let mut refused = send(&proxy, CHAT, &headers, &body_of("m", true));
+    let mut refused = send(&proxy, CHAT, &headers, small);
     await_page(|| proxy.usage(), |usage| usage["requests"]["upstream_429"] == 1);
-    await_page(|| proxy.health(), |health| health["in_flight"] == 0);
-    let mut behind = send(&proxy, MESSAGES, &[], &body_of("m", true));
+    await_page(|| proxy.health(), |health| health["in_flight"] == 1);
+    let mut behind = send(&proxy, MESSAGES, &[], small);
     let usage = await_page(|| proxy.usage(), |usage| usage["requests"]["queued"] == 1);
     assert_eq!(lane_of(&usage, "m")["waits_for"], "pace", "{usage:#}");
 
     assert_eq!(proxy.post(CHAT, &[], &body_of("another model", true)).status(), 200);
     assert_eq!(proxy.post(CHAT, &[("x-api-key", "another")], &body_of("m", true)).status(), 200);
     assert_eq!(get(proxy.address(), "/v1/models").status(), 200);
-    assert_eq!(fake.requests().len(), 4, "and the lane is closed still");
+    assert_eq!(fake.requests().len(), 5, "and the lane is closed still");
 
     let (refused, behind) = (refused.read_response(), behind.read_response());
     assert_eq!((refused.status(), retries(&refused)), (200, 1));
     assert_eq!((behind.status(), retries(&behind)), (200, 0), "it was not sent into the same refusal");
     let requests = fake.requests();
-    assert_eq!(requests[4].path(), "/inference/v1/chat/completions", "the refused one keeps its place");
+    assert_eq!(requests[5].path(), "/inference/v1/chat/completions", "the refused one keeps its place");
 }

@@ -15,46 +15,63 @@ use super::{
     answer::Answer,
     engine::{Event, Simulation},
     pipe::End,
-    request::{Lane, Request},
+    request::{Lane, Request, Session},
     swarm::Odd,
 };
 
 /// Fireworks counts tokens per minute, from when it sees them.
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// The proxy counts a prompt so much longer than a minute, from when it was sent: what takes longer to come is
+/// counted here when it is not counted there any more.
+const TIMELY: Duration = Duration::from_millis(500);
+
 /// What Fireworks counts for itself.
 #[derive(Debug, Default)]
 pub struct Fireworks {
-    /// What each try was charged, and when.
-    used: BTreeMap<Lane, VecDeque<(Mono, ConnId, [u64; 3])>>,
+    /// What each try was charged.
+    used: BTreeMap<Lane, VecDeque<Charge>>,
     /// Its limits, in percent of those that the proxy is set to; none at first.
     pub share: Option<u64>,
 }
 
-impl Fireworks {
-    fn used(&mut self, lane: Lane, now: Mono) -> [u64; 3] {
-        let used = self.used.entry(lane).or_default();
-        while used.front().is_some_and(|(at, ..)| *at + MINUTE <= now) {
-            used.pop_front();
-        }
-        used.iter().fold([0; 3], |sum, (.., tokens)| [0, 1, 2].map(|at| sum[at] + tokens[at]))
-    }
+/// What a try was charged.
+#[derive(Debug, Clone, Copy)]
+struct Charge {
+    at: Mono,
+    id: ConnId,
+    tokens: [u64; 3],
+    /// Whether it came so soon after it was sent that the proxy counts it for as long.
+    is_timely: bool,
+}
 
-    fn charge(&mut self, lane: Lane, now: Mono, id: ConnId, tokens: [u64; 3]) {
-        self.used.entry(lane).or_default().push_back((now, id, tokens));
+impl Fireworks {
+    fn charges(&mut self, lane: Lane, now: Mono) -> &mut VecDeque<Charge> {
+        let charges = self.used.entry(lane).or_default();
+        while charges.front().is_some_and(|charge| charge.at + MINUTE <= now) {
+            charges.pop_front();
+        }
+        charges
     }
 
     /// What nobody has received is not charged as generated: the proxy cannot know of it.
     pub fn forgive(&mut self, lane: Lane, id: ConnId) {
-        let used = self.used.entry(lane).or_default();
-        used.iter_mut().filter(|(_, other, _)| *other == id).for_each(|(.., tokens)| tokens[2] = 0);
+        let charges = self.used.entry(lane).or_default();
+        charges.iter_mut().filter(|charge| charge.id == id).for_each(|charge| charge.tokens[2] = 0);
     }
 
-    /// Whether it refuses a request with so long a prompt. One that is bigger than its limits goes alone.
-    fn refuses(&mut self, lane: Lane, prompt: u64, limits: [u64; 3], now: Mono) -> bool {
-        let used = self.used(lane, now);
+    /// The dimension of which it refuses a request with so long a prompt, and whether those charges are enough for
+    /// that which came in time. One that is bigger than its limits goes alone.
+    fn refuses(&mut self, lane: Lane, prompt: u64, limits: [u64; 3], now: Mono) -> Option<(usize, bool)> {
         let asked = [prompt, prompt, 0];
-        (0..3).any(|at| used[at] > 0 && used[at] + asked[at] > limits[at])
+        let charges = self.charges(lane, now);
+        let is_beyond = |at: usize, is_wanted: &dyn Fn(&Charge) -> bool| {
+            let wanted = charges.iter().filter(|charge| is_wanted(charge));
+            let used: u64 = wanted.map(|charge| charge.tokens[at]).sum();
+            used > 0 && used + asked[at] > limits[at]
+        };
+        let at = (0..3).find(|at| is_beyond(*at, &|_| true))?;
+        Some((at, is_beyond(at, &|charge| charge.is_timely)))
     }
 }
 
@@ -69,12 +86,14 @@ pub struct Exchange {
     /// Which of its client's requests it is for.
     pub request: usize,
     pub lane: Option<Lane>,
+    pub session: Session,
     /// What the model takes to be reserved, and may charge.
     pub cost: [u64; 3],
     pub is_stream: bool,
     pub prompt: u64,
     /// Its place among all tries.
     pub place: u64,
+    pub started_at: Mono,
     pub is_open: bool,
     /// What the proxy has written of the head, and how much of the body.
     pub head: Vec<u8>,
@@ -91,20 +110,30 @@ pub struct Exchange {
     pub delivered: usize,
     pub has_ended: bool,
     pub answered_at: Option<Mono>,
+    /// When the head came of an answer that says that it was let in.
+    pub admitted_at: Option<Mono>,
     pub ended_at: Mono,
     pub dial_failure: Option<FailureClass>,
 }
 
 impl Exchange {
-    pub fn new(client: ConnId, index: usize, place: u64, cost: [u64; 3], request: &Request) -> Self {
+    /// The try of one of a client's requests that starts now, at a place among all tries.
+    pub fn new(
+        (client, index): (ConnId, usize),
+        (place, started_at): (u64, Mono),
+        cost: [u64; 3],
+        request: &Request,
+    ) -> Self {
         Self {
             client,
             request: index,
             lane: request.lane,
+            session: request.session(client),
             cost,
             is_stream: request.is_stream,
             prompt: request.prompt,
             place,
+            started_at,
             is_open: true,
             head: Vec::new(),
             is_head_written: false,
@@ -118,6 +147,7 @@ impl Exchange {
             delivered: 0,
             has_ended: false,
             answered_at: None,
+            admitted_at: None,
             ended_at: Mono::ZERO,
             dial_failure: None,
         }
@@ -215,9 +245,13 @@ impl Simulation {
         let percent = if self.swarm.is_fair { Some(100) } else { self.fireworks.share };
         if let (Some(lane), Some(percent)) = (lane, percent) {
             let limits = self.swarm.limits.map(|limit| limit * percent / 100);
-            if self.fireworks.refuses(lane, prompt, limits, self.now) {
-                let is_broken_promise = self.swarm.is_fair && self.rules.is_first_process;
-                assert!(!is_broken_promise, "a fair Fireworks met its limits {limits:?} in {lane:?}");
+            if let Some((at, is_of_timely)) = self.fireworks.refuses(lane, prompt, limits, self.now) {
+                // What is charged later is foreseen only as well as answers are alike.
+                let is_foreseen = self.rules.holds_all(lane, at);
+                let is_fair = self.swarm.is_fair && self.rules.is_first_process;
+                let is_broken_promise = is_fair && is_of_timely && is_foreseen;
+                assert!(!is_broken_promise, "a fair Fireworks met its limits {limits:?} in {lane:?}: {at}");
+                self.history.saw("beyond what was foreseen");
                 return 429;
             }
         }
@@ -233,7 +267,7 @@ impl Simulation {
     fn draw_answer(&mut self, id: ConnId, status: u16) {
         let exchange = &self.exchanges[&id];
         let request = &self.clients[&exchange.client].requests[exchange.request];
-        let (lane, prompt) = (exchange.lane, exchange.prompt);
+        let (lane, prompt, sent_at) = (exchange.lane, exchange.prompt, exchange.sent_at);
         let Self { swarm, dice, odds_seen, .. } = self;
         let is_odd = |odd: Odd, dice: &mut crate::support::world::Dice| {
             let is_odd = dice.chance(swarm.percent_of(odd));
@@ -242,7 +276,9 @@ impl Simulation {
         };
         let answer = Answer::draw(id.as_u64(), status, request, swarm, dice, is_odd);
         if let Some(lane) = lane.filter(|_| status == 200) {
-            self.fireworks.charge(lane, self.now, id, [prompt, prompt, 0]);
+            let is_timely = sent_at.is_none_or(|sent_at| self.now.since(sent_at) <= TIMELY);
+            let charge = Charge { at: self.now, id, tokens: [prompt, prompt, 0], is_timely };
+            self.fireworks.charges(lane, self.now).push_back(charge);
         }
         let (length, ends_with_close) = (answer.wire.len() as u64, answer.ends_with_close);
         let breaks_at = match () {
@@ -288,7 +324,8 @@ impl Simulation {
         let exchange = &self.exchanges[&id];
         if let Some(lane) = exchange.lane.filter(|_| is_reported && breaks_at.is_none()) {
             let generated = exchange.cost[2];
-            self.fireworks.charge(lane, self.now, id, [0, 0, generated]);
+            let charge = Charge { at: self.now, id, tokens: [0, 0, generated], is_timely: true };
+            self.fireworks.charges(lane, self.now).push_back(charge);
         }
         match breaks_at {
             Some((_, Some(end))) => self.end_inbound(id, end),

@@ -10,6 +10,18 @@ use crate::support::world::Dice;
 /// Who pays for what: a key and a model.
 pub type Lane = (u64, u64);
 
+/// Whose share of a lane it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Session {
+    /// That of a session with a name.
+    Named(u64),
+    /// That of its connection.
+    Of(ConnId),
+}
+
+/// How many names there are: few, so that several connections have the same one.
+const NAMES: u64 = 3;
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -46,6 +58,8 @@ pub struct Request {
     pub may_repeat: bool,
     /// The lane, if it costs tokens.
     pub lane: Option<Lane>,
+    /// The session that it names, where that is read.
+    name: Option<u64>,
     /// Prompt tokens, as the proxy guesses them in an exact run.
     pub prompt: u64,
     /// What of the client's patience may be used up until an answer begins.
@@ -96,6 +110,7 @@ impl Request {
             is_stream: dice.chance(60),
             may_repeat: true,
             lane: Some((dice.below(swarm.keys), dice.below(swarm.models))),
+            name: None,
             prompt: 0,
             usable: None,
             ends_at: 0,
@@ -208,6 +223,11 @@ impl Request {
             let limit = Duration::from_secs(seconds);
             self.usable = Some(limit.saturating_sub(Duration::from_secs(5)).max(limit / 2));
         }
+        if is_odd(Odd::NamesSession, dice) {
+            let name = dice.below(NAMES);
+            self.name = self.lane.map(|_| name);
+            write!(fields, "x-session-id: s{name}\r\n").expect("a String takes every write");
+        }
         if has_body && !self.is_old && is_odd(Odd::Expect, dice) {
             self.expects = true;
             fields += "Expect: 100-continue\r\n";
@@ -220,7 +240,7 @@ impl Request {
         self.write(path, &fields, is_chunked);
     }
 
-    /// A body that says what it costs by its length: keys and values count, the model's name does not.
+    /// A body that says what it costs by the length of its message: keys and values of that count, and nothing else.
     fn write_body(&mut self, swarm: &Swarm, dice: &mut Dice, is_oversized: bool) {
         let longest = swarm.effective()[0];
         let length = if is_oversized && longest < 60_000 {
@@ -236,7 +256,7 @@ impl Request {
         let text = unit.repeat(usize::try_from(length).expect("small"));
         let model = self.lane.map_or(0, |(_, model)| model);
         let cap = dice.chance(30).then(|| format!(r#","max_tokens":{}"#, swarm.reserve * 2));
-        self.prompt = 34 + length + if cap.is_some() { 10 } else { 0 };
+        self.prompt = "roleusercontent".len() as u64 + length;
         let messages = format!(r#""messages":[{{"role":"user","content":"{text}"}}]"#);
         let rest = format!(r#""model":"m{model}","stream":{}{}"#, self.is_stream, cap.unwrap_or_default());
         let (first, second) = if dice.chance(50) { (messages, rest) } else { (rest, messages) };
@@ -262,6 +282,11 @@ impl Request {
             self.wire.extend_from_slice(b"\r\n");
         }
         self.wire.extend_from_slice(b"0\r\nX-Sum: 1\r\n\r\n");
+    }
+
+    /// Whose request it is, if it comes from this client.
+    pub fn session(&self, client: ConnId) -> Session {
+        self.name.map_or(Session::Of(client), Session::Named)
     }
 
     /// Whether another request can follow it.

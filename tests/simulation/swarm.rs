@@ -15,6 +15,7 @@ pub enum Odd {
     // Of clients.
     Page, Malformed, Stranger, Oversized, Chunked, Expect, OldVersion, HeadMethod, Free, Unrepeatable, Pipelined,
     Trickles, StallsSending, Leaves, Resets, ReadsSlowly, ReadsNever, StatesTimeout, SaysClose, Lingers, Bulky,
+    NamesSession,
     // Of the way to the upstream, and of the upstream.
     Unresolved, Refused, TlsBroken, TlsUntrusted, DialHangs, TakesNothing, Limited, Overloaded, Broken, BadRequest,
     AsksToWait, DropsEarly, Cut, Stalls, Early, Interim, BadHead, Unreported, UntilClose, SpeaksOn, Large, Tells,
@@ -24,13 +25,13 @@ pub enum Odd {
 
 /// Every odd thing with the percentage that it has at most, in the order of the enumeration.
 #[rustfmt::skip]
-pub const ODDS: [(Odd, u64); 54] = {
+pub const ODDS: [(Odd, u64); 55] = {
     use Odd::*;
     [
         (Page, 30), (Malformed, 15), (Stranger, 15), (Oversized, 10), (Chunked, 60), (Expect, 40), (OldVersion, 20),
         (HeadMethod, 15), (Free, 30), (Unrepeatable, 30), (Pipelined, 40), (Trickles, 30), (StallsSending, 10),
         (Leaves, 40), (Resets, 60), (ReadsSlowly, 30), (ReadsNever, 10), (StatesTimeout, 50), (SaysClose, 20),
-        (Lingers, 50), (Bulky, 30),
+        (Lingers, 50), (Bulky, 30), (NamesSession, 80),
         (Unresolved, 15), (Refused, 15), (TlsBroken, 15), (TlsUntrusted, 10), (DialHangs, 10), (TakesNothing, 10),
         (Limited, 30), (Overloaded, 30), (Broken, 20), (BadRequest, 15), (AsksToWait, 60), (DropsEarly, 20),
         (Cut, 25), (Stalls, 15), (Early, 20), (Interim, 30), (BadHead, 10), (Unreported, 30), (UntilClose, 40),

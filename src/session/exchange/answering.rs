@@ -3,10 +3,11 @@
 
 use super::{Ending, Exchange, HELD_ANSWER_TIMEOUT, Progress, Stage};
 use crate::{
-    budget::{Dimension, Reception, Spent, Tokens, demand::guess_tokens},
+    budget::{Dimension, Header, Reception, Spent, Tokens, demand::guess_tokens},
     context::Context,
     failure::{Failure, FailureClass},
     http::head::{self, ResponseHead},
+    inspect::TextSize,
     outbox::Outbox,
     rejection,
     retry::{self, Verdict},
@@ -109,18 +110,27 @@ impl Exchange {
     /// Takes the live limits from the response's head. An answer that is short of capacity, or broken,
     /// says nothing of our limits.
     fn learn_limits(&self, response: &ResponseHead, verdict: Verdict, ctx: &mut Context, now: Now) {
-        let (Some(lane), Verdict::Final | Verdict::RateLimited) = (self.job.lane, verdict) else { return };
-        // One sample for each dimension, also where its limit comes in both spellings.
-        let mut samples = [None; Dimension::ALL.len()];
-        for (name, value) in response.fields.iter() {
-            let Some(dimension) = Dimension::of_limit_field(name) else { continue };
-            let value = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-            samples[dimension as usize] = value.or(samples[dimension as usize]);
+        if !matches!(verdict, Verdict::Final | Verdict::RateLimited) {
+            return;
         }
-        for (dimension, sample) in Dimension::ALL.into_iter().zip(samples) {
-            if let Some(value) = sample {
-                ctx.admission.learn(lane, dimension, value, now.mono);
+        // One sample for each dimension, also where its limit comes in both spellings.
+        let mut limits = [None; Dimension::ALL.len()];
+        let mut remainders = limits;
+        for (name, value) in response.fields.iter() {
+            let of = |samples: &mut [Option<u64>; 3], dimension: Dimension| {
+                let value = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                samples[dimension as usize] = value.or(samples[dimension as usize]);
+            };
+            if let Some(dimension) = Dimension::of_limit_field(name) {
+                of(&mut limits, dimension);
+            } else if let Some(dimension) = Dimension::of_remaining_field(name) {
+                of(&mut remainders, dimension);
             }
+        }
+        for dimension in Dimension::ALL {
+            let Some(limit) = limits[dimension as usize] else { continue };
+            let header = Header { limit, remaining: remainders[dimension as usize] };
+            ctx.admission.learn(&self.reservation, dimension, header, now.mono);
         }
     }
 
@@ -143,7 +153,7 @@ impl Exchange {
         let (prompt, uncached_prompt) = report.prompt().unwrap_or((held.prompt, held.uncached_prompt));
         let is_whole = matches!(ending, Ending::Complete);
         let text = relay.meter.generated_text();
-        let seen = text.map(|text| guess_tokens(text.narrow, text.wide, 0, GENERATED_CHARS_PER_TOKEN));
+        let seen = text.map(generated_tokens);
         let generated = match (report.generated(), seen) {
             // Zeros open an Anthropic stream of Fireworks; only its end is a report.
             (Some(reported), _) if is_whole && reported > 0 => reported,
@@ -159,6 +169,11 @@ impl Exchange {
                 && (report.generated().is_some() || generated == 0),
         }
     }
+}
+
+/// The tokens of a text that a model has written.
+pub(super) fn generated_tokens(text: TextSize) -> u64 {
+    guess_tokens(text.ascii + text.narrow, text.wide, 0, GENERATED_CHARS_PER_TOKEN)
 }
 
 /// What a verdict means for everybody in the lane.

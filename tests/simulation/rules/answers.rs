@@ -64,7 +64,7 @@ impl Simulation {
         client.is_done |= field(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let request = &mut client.requests[client.answered];
         request.has_answer = true;
-        self.rules.leave(request);
+        self.rules.leave(request, id);
         let status = status(head);
         // RFC 9112, section 9.6: who says that it closes is told so too.
         let wants_close = request.arrived.is_some() && (request.says_close || request.is_old);
@@ -206,7 +206,7 @@ impl Simulation {
         let current = std::mem::take(&mut client.current);
         let tries: Vec<ConnId> = client.requests.iter().flat_map(|request| request.tries.clone()).collect();
         if let Some(request) = client.current_request() {
-            self.rules.leave(request);
+            self.rules.leave(request, id);
             let is_asked = request.whole_at.is_some() && request.kind == Kind::Forward;
             assert!(!is_asked || request.has_answer || !is_patient, "left without an answer: {request:?}");
             if let Some((try_id, matched)) = current.relayed.filter(|_| is_patient) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fireworks_proxy::{event::ConnId, failure::FailureClass};
 
-use super::books::Ended;
+use super::books::{Cost, Ended, Reception};
 use crate::simulation::{engine::Simulation, fireworks::Exchange, request::Request, swarm::Honesty};
 
 /// The longest that a refusal closes a lane.
@@ -41,14 +41,18 @@ impl Simulation {
         assert!(now < request.hold_until, "its time is over since {:?}", request.hold_until);
         assert!(request.tries.len() <= self.swarm.retries_max, "{} tries", request.tries.len() + 1);
         self.check_retry(request);
-        self.check_order(client_id, request);
-        let exchange = Exchange::new(client_id, client.answered, place, cost, request);
+        let exchange = Exchange::new((client_id, client.answered), (place, now), cost, request);
+        let (lane, session) = (request.lane, request.session(client_id));
+        self.check_order(client_id);
+        self.rules.order.start(lane, session);
         self.rules.bucket.take(now);
-        if let Some(lane) = request.lane {
+        if let Some(lane) = lane {
             let (limits, wall) = (self.swarm.effective(), self.wall());
+            let taught = self.rules.taught.entry(lane).or_default();
             let book = self.rules.books.entry(lane).or_default();
             assert!(book.closed_until <= now, "the lane is closed until {:?}", book.closed_until);
-            book.start(cost, limits, now);
+            let cost = Cost { tokens: cost, is_exact: self.swarm.honesty == Honesty::Exact };
+            book.start(cost, limits, taught, now);
             let used = self.rules.days.used(wall);
             assert!(self.swarm.daily_limit.is_none_or(|limit| used < limit), "{used} are used of the day");
             self.rules.open_with_lane += 1;
@@ -56,7 +60,7 @@ impl Simulation {
         self.rules.open += 1;
         let client = self.clients.get_mut(&client_id).expect("it is there");
         let request = &mut client.requests[client.answered];
-        self.rules.leave(request);
+        self.rules.leave(request, client_id);
         request.tries.push(id);
         self.exchanges.insert(id, exchange);
     }
@@ -82,23 +86,9 @@ impl Simulation {
         }
     }
 
-    /// Nobody of the same lane whose turn is earlier is left waiting.
-    fn check_order(&self, client_id: ConnId, request: &Request) {
-        let Some(waiting) = self.rules.waiting.get(&request.lane) else { return };
-        let own = (request.deadline, request.place);
-        for (place, other) in waiting.range(..own) {
-            let proxy = &self.process.as_ref().expect("it runs").proxy;
-            // Its refusal may be on its way.
-            let is_waiting = *other != client_id
-                && self.conns.contains_key(other)
-                && proxy.pending_write(*other).is_empty();
-            assert!(!is_waiting, "{other:?} waits with {place:?} before {own:?}");
-        }
-    }
-
     /// The proxy writes to the upstream: what the client has sent, and nothing else.
     pub fn check_request_bytes(&mut self, id: ConnId, mut bytes: &[u8]) {
-        let now = self.now;
+        let (now, limits) = (self.now, self.swarm.effective());
         let exchange = self.exchanges.get_mut(&id).expect("it was dialed");
         let request = &self.clients[&exchange.client].requests[exchange.request];
         while !exchange.is_head_written && !bytes.is_empty() {
@@ -120,14 +110,15 @@ impl Simulation {
         if is_whole && exchange.sent_at.is_none() {
             exchange.sent_at = Some(now);
             if let Some(lane) = exchange.lane {
-                self.rules.books.get_mut(&lane).expect("it has started").sent(exchange.cost[0], now);
+                let book = self.rules.books.get_mut(&lane).expect("it has started");
+                book.counts(0, exchange.cost[0], limits, now);
             }
         }
     }
 
     /// The proxy reads of an answer.
     pub fn count_answer_bytes(&mut self, id: ConnId, count: usize) {
-        let now = self.now;
+        let (now, whole, limits) = (self.now, self.swarm.limits, self.swarm.effective());
         let exchange = self.exchanges.get_mut(&id).expect("it was dialed");
         exchange.delivered += count;
         if exchange.answered_at.is_some() || exchange.begun_answer().is_none() {
@@ -139,23 +130,26 @@ impl Simulation {
         let (Some(lane), began) = (exchange.lane, exchange.place) else { return };
         let place = self.rules.next_place();
         let book = self.rules.books.get_mut(&lane).expect("it has started");
-        book.had_trouble |= is_refusal(status);
-        if status == 429 && began > book.refused_at_place {
-            let pause = Duration::from_secs(asked.max(1)).min(CLOSED_MAX);
-            book.closed_until = book.closed_until.max(now + pause);
-            book.refused_at_place = place;
+        self.rules.taught.entry(lane).or_default().had_trouble |= is_refusal(status);
+        let is_good = !is_transient(status);
+        let pause = Duration::from_secs(asked.max(1)).min(CLOSED_MAX);
+        let refused_for = Some(pause).filter(|_| status == 429);
+        book.answered(Reception { is_good, refused_for, began, place }, whole, now);
+        if is_good {
+            book.counts(1, exchange.cost[1], limits, now);
+            exchange.admitted_at = Some(now);
         }
     }
 
     /// The proxy has closed the connection of a try.
     pub fn exchange_ended(&mut self, id: ConnId) {
-        let (now, wall) = (self.now, self.wall());
+        let (now, wall, limits) = (self.now, self.wall(), self.swarm.effective());
         let exchange = self.exchanges.get_mut(&id).expect("it was dialed");
         assert!(std::mem::replace(&mut exchange.is_open, false), "it is closed once");
         exchange.ended_at = now;
         self.rules.open -= 1;
         if exchange.sent_at.is_none() && exchange.begun_answer().is_none() {
-            self.rules.bucket.give_back(now);
+            self.rules.bucket.give_back(exchange.started_at, now);
         }
         let (ended, reported) = settled(exchange);
         if let Some(lane) = exchange.lane {
@@ -163,18 +157,25 @@ impl Simulation {
             if !exchange.is_answered_whole() {
                 self.fireworks.forgive(lane, id);
             }
-            self.rules.books.get_mut(&lane).expect("it has started").end(ended, now);
+            self.rules.books.get_mut(&lane).expect("it has started").end(&ended, limits, now);
+            if let Some(sent_at) = exchange.sent_at.filter(|_| reported > 0 && exchange.is_answered_whole()) {
+                self.rules.taught.entry(lane).or_default().learn(now.since(sent_at));
+            }
             if reported > 0 {
                 self.rules.days.count(reported, wall, now);
                 self.rules.is_day_dirty = true;
             }
         }
+        let (lane, session) = (exchange.lane, exchange.session);
         let client = self.clients.get_mut(&exchange.client);
         let request = client.and_then(|client| client.requests.get_mut(exchange.request));
         if let Some(request) = request.filter(|request| !request.has_answer) {
             request.is_coming_back = true;
             *self.rules.coming_back.entry(request.lane).or_default() += 1;
+            let place = self.rules.next_place();
+            self.rules.order.join(lane, session, place);
         }
+        self.rules.order.end(lane, session);
     }
 }
 
@@ -194,7 +195,8 @@ fn settled(exchange: &Exchange) -> (Ended, u64) {
         _ => [0; 3],
     };
     let tokens = reported.map_or(0, |usage| usage.prompt + usage.generated);
-    (Ended { cost: exchange.cost, sent_at: exchange.sent_at, counted }, tokens)
+    let since = [exchange.sent_at, exchange.admitted_at, None];
+    (Ended { cost: exchange.cost, since, counted }, tokens)
 }
 
 impl super::Rules {
@@ -203,16 +205,20 @@ impl super::Rules {
         request.place = self.next_place();
         let place = (request.deadline, request.place);
         self.waiting.entry(request.lane).or_default().insert(place, client);
+        self.order.join(request.lane, request.session(client), request.place);
     }
 
     /// A request waits no more, or does not come back any more.
-    pub fn leave(&mut self, request: &mut Request) {
+    pub fn leave(&mut self, request: &mut Request, client: ConnId) {
         let place = (request.deadline, request.place);
-        if let Some(waiting) = self.waiting.get_mut(&request.lane) {
-            waiting.remove(&place);
-        }
-        if std::mem::take(&mut request.is_coming_back) {
+        let waiting = self.waiting.get_mut(&request.lane);
+        let was_waiting = waiting.is_some_and(|waiting| waiting.remove(&place).is_some());
+        let was_coming_back = std::mem::take(&mut request.is_coming_back);
+        if was_coming_back {
             *self.coming_back.get_mut(&request.lane).expect("it was counted") -= 1;
+        }
+        if was_waiting || was_coming_back {
+            self.order.leave(request.lane, request.session(client));
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod books;
 pub mod days;
 mod dials;
 mod memory;
+mod order;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -15,22 +16,26 @@ use fireworks_proxy::{event::ConnId, time::Mono};
 pub use steps::check_outbox;
 
 use self::{
-    books::{Bucket, LaneBook},
+    books::{Bucket, LaneBook, Taught},
     days::Days,
     memory::Tightness,
+    order::Order,
 };
 use super::{history::History, request::Lane, swarm::Swarm};
 
-/// A place in the queue: the deadline of the first wait, then the order of arrival.
+/// A place within a session: the deadline of the first wait, then the order of arrival.
 pub type Place = (Mono, u64);
 
 /// What the model keeps.
 #[derive(Debug)]
 pub struct Rules {
     pub books: BTreeMap<Lane, LaneBook>,
+    /// What the answers of all processes have taught: a new one may know it, or nothing.
+    pub taught: BTreeMap<Lane, Taught>,
     pub bucket: Bucket,
     pub days: Days,
     pub tightness: Tightness,
+    pub order: Order,
     /// Requests that wait for their first try, by lane.
     pub waiting: BTreeMap<Option<Lane>, BTreeMap<Place, ConnId>>,
     /// Requests that were tried, are not answered, and are not at the upstream.
@@ -53,9 +58,11 @@ impl Rules {
     pub fn new(swarm: &Swarm) -> Self {
         Self {
             books: BTreeMap::new(),
+            taught: BTreeMap::new(),
             bucket: Bucket::new(swarm.requests_per_second),
             days: Days::new(swarm),
             tightness: Tightness::default(),
+            order: Order::default(),
             waiting: BTreeMap::new(),
             coming_back: BTreeMap::new(),
             open: 0,
@@ -78,9 +85,15 @@ impl Rules {
         (self.open, self.open_with_lane, self.end_lines) = (0, 0, 0);
         self.is_cut_told = false;
         self.tightness = Tightness::default();
+        self.order = Order::default();
         self.processes += 1;
         self.is_first_process = self.processes == 1;
         self.days.take_up(file, now);
+    }
+
+    /// Whether all that requests of a lane will be charged in a dimension was held from their starts on.
+    pub fn holds_all(&self, lane: Lane, dimension: usize) -> bool {
+        self.taught.get(&lane).copied().unwrap_or_default().holds_all(dimension)
     }
 
     pub fn next_place(&mut self) -> u64 {

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use fireworks_proxy::{
-    event::ConnId,
-    failure::{FailureClass, Reach, STOPPED},
-};
+use fireworks_proxy::failure::{FailureClass, Reach, STOPPED};
 
-use crate::simulation::engine::Simulation;
+use super::books::Limits;
+use crate::simulation::{engine::Simulation, request::Lane};
 
 /// What is held of an answer for its client at most, with what else may come at once: 128 KiB, a head, and the
 /// framing of pieces.
@@ -111,35 +109,37 @@ impl Simulation {
         }
     }
 
+    /// Nobody waits beyond its time, and in no lane do all wait although there is room for each of them:
+    /// one of them is the first.
     fn check_waiting(&mut self) {
-        let now = self.now;
-        let tokens = self.rules.bucket.tokens(now);
-        let firsts: Vec<ConnId> =
-            self.rules.waiting.values().filter_map(|waiting| waiting.values().next().copied()).collect();
-        for id in firsts {
-            let process = self.process.as_ref().expect("it runs");
-            let client = &self.clients[&id];
-            let request = &client.requests[client.answered];
-            if !process.proxy.pending_write(id).is_empty() || client.is_done {
-                continue;
+        let tokens = self.rules.bucket.tokens(self.now);
+        for waiting in self.waiting_by_lane() {
+            let mut have_room = tokens >= 1.001;
+            for (_, id) in &waiting {
+                let client = &self.clients[id];
+                let request = &client.requests[client.answered];
+                let (since, until) = (request.whole_at, request.deadline);
+                assert!(self.now < until, "{id:?} waits since {since:?} until {until:?}");
+                let (lane, cost) = (request.lane, self.cost_of(request));
+                have_room &= self.certainly_has_room(lane, cost);
             }
-            assert!(
-                now < request.deadline,
-                "{id:?} waits since {:?} until {:?}",
-                request.whole_at,
-                request.deadline
-            );
-            let others_first = self.rules.coming_back.get(&request.lane).is_some_and(|count| *count > 0);
-            let cost = self.cost_of(request);
-            let is_known = cost != [0; 3] || request.lane.is_none();
-            if others_first || !is_known || tokens < 1.001 {
-                continue;
-            }
-            let limits = self.swarm.effective();
-            let book = request.lane.map(|lane| self.rules.books.entry(lane).or_default());
-            let has_room = book.is_none_or(|book| !book.had_trouble && book.has_room(cost, limits, now));
-            assert!(!has_room, "{id:?} waits, and there is room");
+            assert!(waiting.is_empty() || !have_room, "{waiting:?} wait, and there is room");
         }
+    }
+
+    /// Whether one that waits in a lane would be started for certain, if it were the first.
+    fn certainly_has_room(&mut self, lane: Option<Lane>, cost: [u64; 3]) -> bool {
+        let others_first = self.rules.coming_back.get(&lane).is_some_and(|count| *count > 0);
+        let is_known = cost != [0; 3] || lane.is_none();
+        let limits = Limits {
+            whole: self.swarm.limits,
+            effective: self.swarm.effective(),
+            requests_per_second: self.swarm.requests_per_second,
+        };
+        let book = lane.map(|lane| self.rules.books.entry(lane).or_default());
+        let had_trouble = lane.and_then(|lane| self.rules.taught.get(&lane)).is_some_and(|it| it.had_trouble);
+        let has_room = !had_trouble && book.is_none_or(|book| book.has_room(cost, &limits, self.now));
+        has_room && is_known && !others_first
     }
 
     /// Nobody is there any more, and nothing is left of anybody.

@@ -3,14 +3,21 @@
 //! The body is walked once, as it comes, so that no turn is spent on a large one as a whole. Nothing here fails a request: what cannot be read is forwarded as it is,
 //! with its cost guessed from its size.
 
+mod digest;
+mod names;
+mod prefixes;
+
+use digest::Digest;
+pub use names::NAME_CHARS_MAX;
+use names::{session_in_head, session_in_user_id, short_name};
+pub use prefixes::{ContentSize, PREFIXES_MAX, Prefix};
+use prefixes::{Event, Part, PrefixBuilder};
+
+pub use crate::json::TextSize;
 use crate::{
     http::head::Fields,
-    json::{Scalar, Scanner, TextSize, Visitor},
+    json::{Scalar, Scanner, Visitor},
 };
-
-/// The longest model name and session id that are kept. Fireworks allows `metadata.user_id` so many
-/// characters; real names are under 100.
-pub const NAME_CHARS_MAX: usize = 256;
 
 /// From so many characters without a space on, a text in an attachment's place is taken for base64.
 const BASE64_CHARS_MIN: usize = 64;
@@ -26,12 +33,15 @@ pub struct Inspection {
     pub output_cap: Option<u64>,
     /// Who sent it: a session of an agent, stable over its requests.
     pub agent_session: Option<String>,
-    /// All text that the model is given, keys included, attachments not.
+    /// All text of the body, keys included, attachments not.
     pub text: TextSize,
     /// Images and files within the body or linked from it.
     pub attachments: u64,
     /// Whether the body was one whole JSON document. If not, the text is a lower bound.
     pub is_json: bool,
+    /// The beginnings of the prompt that other requests may share, shortest first; the last is all of
+    /// it. At most [`PREFIXES_MAX`]; none for a body that is not JSON or holds no prompt.
+    pub prefixes: Vec<Prefix>,
 }
 
 /// Walks a body as it comes.
@@ -50,13 +60,21 @@ impl Inspector {
     /// The body is whole: what it was found to hold. The head may name the session too.
     pub fn finish(mut self, fields: &Fields) -> Inspection {
         let is_json = self.scanner.finish(&mut self.visitor);
-        let BodyVisitor { inspection, cache_key, user_id, user } = self.visitor;
+        let BodyVisitor { inspection, cache_key, user_id, user, prefixes, .. } = self.visitor;
         let of_body = || cache_key.or(user_id).or(user);
-        Inspection { is_json, agent_session: session_in_head(fields).or_else(of_body), ..inspection }
+        let agent_session = session_in_head(fields).or_else(of_body);
+        let prefixes = if is_json { prefixes.finish() } else { Vec::new() };
+        Inspection { agent_session, is_json, prefixes, ..inspection }
     }
 }
 
 impl Inspection {
+    /// The size of what the model is given; of the whole body, where no prompt is known in it.
+    pub fn prompt_size(&self) -> ContentSize {
+        let whole = ContentSize { text: self.text, attachments: self.attachments };
+        self.prefixes.last().map_or(whole, |prefix| prefix.size)
+    }
+
     /// Walks a body that is whole.
     pub fn of(fields: &Fields, body: &[u8]) -> Self {
         let mut inspector = Inspector::default();
@@ -65,38 +83,24 @@ impl Inspection {
     }
 }
 
-/// The fields in which agents name their session, the most specific first.
-const SESSION_FIELDS: [&str; 5] = [
-    "x-claude-code-session-id",
-    "x-session-affinity",
-    "x-session-id",
-    "x-multi-turn-session-id",
-    "session-id",
-];
-
-fn session_in_head(fields: &Fields) -> Option<String> {
-    SESSION_FIELDS.iter().find_map(|name| fields.text(name)).and_then(short_name)
-}
-
-/// A name as it is kept: not empty, and not longer than anyone would choose.
-fn short_name(name: &str) -> Option<String> {
-    Some(name.chars().take(NAME_CHARS_MAX).collect()).filter(|name: &String| !name.is_empty())
-}
-
 /// The keys that mean something here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
-    PromptCache,
+    CacheControl,
+    Conversation,
     Data,
     FileData,
     FileUrl,
+    Id,
     ImageUrl,
     InputAudio,
     Item,
     MaxTokens,
     Metadata,
     Model,
+    Opening,
     Other,
+    PromptCache,
     Source,
     Stream,
     Url,
@@ -110,34 +114,31 @@ struct BodyVisitor {
     cache_key: Option<String>,
     user_id: Option<String>,
     user: Option<String>,
+    /// Of the string at hand.
+    digest: Digest,
+    prefixes: PrefixBuilder,
 }
 
 impl Visitor for BodyVisitor {
     type Key = Key;
     const ITEM: Key = Key::Item;
 
-    fn key(&mut self, name: &str, size: TextSize) -> Key {
+    fn key(&mut self, path: &[Key], name: &str, size: TextSize) -> Key {
+        let key = key_of(name);
+        let hash = std::mem::take(&mut self.digest).finish();
         self.inspection.text += size;
-        match name {
-            "data" => Key::Data,
-            "file_data" => Key::FileData,
-            "file_url" => Key::FileUrl,
-            "image_url" => Key::ImageUrl,
-            "input_audio" => Key::InputAudio,
-            "max_tokens" | "max_completion_tokens" | "max_output_tokens" => Key::MaxTokens,
-            "metadata" => Key::Metadata,
-            "model" => Key::Model,
-            "prompt_cache_key" => Key::PromptCache,
-            "source" => Key::Source,
-            "stream" => Key::Stream,
-            "url" => Key::Url,
-            "user" => Key::User,
-            "user_id" => Key::UserId,
-            _ => Key::Other,
+        if path.is_empty() && key == Key::Opening {
+            self.prefixes.begin_opening_member(hash);
         }
+        if let Some(part) = part_of(path).filter(|_| !is_of_no_prompt(path, key)) {
+            self.prefixes.add(part, Event::Key, hash, path.len());
+            self.prefixes.add_size(part, ContentSize { text: size, attachments: 0 });
+        }
+        key
     }
 
     fn scalar(&mut self, path: &[Key], value: Scalar<'_>) {
+        self.add_to_prompt(path, value);
         let found = &mut self.inspection;
         match (path, value) {
             ([Key::Model], Scalar::Text { start, .. }) => found.model = short_name(start),
@@ -148,10 +149,101 @@ impl Visitor for BodyVisitor {
             ([Key::Metadata, Key::UserId], Scalar::Text { start, .. }) => {
                 self.user_id = session_in_user_id(start);
             }
-            (_, Scalar::Text { start, .. }) if is_attachment(path, start) => found.attachments += 1,
-            (_, Scalar::Text { size, .. }) => found.text += size,
+            (_, Scalar::Text { start, size }) => {
+                let size = content_size(path, start, size);
+                found.text += size.text;
+                found.attachments += size.attachments;
+            }
             _ => {}
         }
+    }
+
+    fn text(&mut self, decoded: &[u8]) {
+        self.digest.write(decoded);
+    }
+
+    fn end(&mut self, path: &[Key]) {
+        if path == [Key::Conversation, Key::Item] {
+            self.prefixes.end_element();
+        }
+    }
+}
+
+impl BodyVisitor {
+    fn add_to_prompt(&mut self, path: &[Key], value: Scalar<'_>) {
+        let of_text = std::mem::take(&mut self.digest);
+        let Some(part) = part_of(path) else { return };
+        let (event, hash) = match value {
+            Scalar::Text { .. } => (Event::Text, of_text.finish()),
+            Scalar::Number(text) => (Event::Number, Digest::of(text.as_bytes())),
+            Scalar::Bool(value) => (Event::Other, u64::from(value)),
+            Scalar::Null => (Event::Other, 2),
+        };
+        self.prefixes.add(part, event, hash, path.len());
+        if let Scalar::Text { start, size } = value {
+            self.prefixes.add_size(part, content_size(path, start, size));
+        }
+        // A conversation of plain texts, or that is one.
+        match (path, event) {
+            ([Key::Conversation], Event::Text) | ([Key::Conversation, Key::Item], _) => {
+                self.prefixes.end_element();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn key_of(name: &str) -> Key {
+    match name {
+        "cache_control" => Key::CacheControl,
+        "data" => Key::Data,
+        "file_data" => Key::FileData,
+        "file_url" => Key::FileUrl,
+        "functions" | "instructions" | "system" | "tools" => Key::Opening,
+        // Not given to the model, but no cache is shared between two values of these.
+        "previous_response_id" | "prompt_cache_isolation_key" => Key::Opening,
+        "id" => Key::Id,
+        "image_url" => Key::ImageUrl,
+        "input" | "messages" | "prompt" => Key::Conversation,
+        "input_audio" => Key::InputAudio,
+        "max_tokens" | "max_completion_tokens" | "max_output_tokens" => Key::MaxTokens,
+        "metadata" => Key::Metadata,
+        "model" => Key::Model,
+        "prompt_cache_key" => Key::PromptCache,
+        "source" => Key::Source,
+        "stream" => Key::Stream,
+        "url" => Key::Url,
+        "user" => Key::User,
+        "user_id" => Key::UserId,
+        _ => Key::Other,
+    }
+}
+
+/// The part of the prompt that a value is in. Everything at the top of the document that is not named
+/// here says how to answer and not what to; clients change it from call to call.
+fn part_of(path: &[Key]) -> Option<Part> {
+    let (last, above) = path.split_last()?;
+    match path.first() {
+        _ if is_of_no_prompt(above, *last) => None,
+        Some(Key::Opening) => Some(Part::Opening),
+        Some(Key::Conversation) => Some(Part::Conversation),
+        _ => None,
+    }
+}
+
+/// What stands within messages and is not given to the model: the marks that Anthropic's clients move
+/// on to the latest message with each call, and a message's own id. A tool call's id is given to some models.
+fn is_of_no_prompt(path: &[Key], key: Key) -> bool {
+    key == Key::CacheControl
+        || path.contains(&Key::CacheControl)
+        || (key == Key::Id && path == [Key::Conversation, Key::Item])
+}
+
+fn content_size(path: &[Key], start: &str, size: TextSize) -> ContentSize {
+    if is_attachment(path, start) {
+        ContentSize { attachments: 1, ..ContentSize::default() }
+    } else {
+        ContentSize { text: size, attachments: 0 }
     }
 }
 
@@ -175,17 +267,9 @@ fn is_base64(start: &str) -> bool {
     start.len() >= BASE64_CHARS_MIN && start.bytes().all(is_digit)
 }
 
-/// `metadata.user_id` is the session's id with Kimi, and a JSON text that holds it with Claude Code.
-fn session_in_user_id(user_id: &str) -> Option<String> {
-    let parsed: Option<serde_json::Value> = serde_json::from_str(user_id).ok();
-    let within = parsed.as_ref().and_then(|value| value.get("session_id")).and_then(|id| id.as_str());
-    short_name(within.unwrap_or(user_id))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::parse_request;
 
     fn inspect(body: &str) -> Inspection {
         Inspection::of(&Fields::default(), body.as_bytes())
@@ -260,26 +344,6 @@ mod tests {
         let found = inspect(&body);
         assert_eq!(found.attachments, 0);
         assert!(found.text.chars() > 5_000);
-    }
-
-    #[test]
-    fn sessions_are_named_in_the_head_or_the_body() {
-        let head = |field: &str| {
-            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
-            parse_request(head.as_bytes()).expect("accepted").fields
-        };
-        let body = br#"{"prompt_cache_key":"pck","metadata":{"user_id":"uid"},"user":"u"}"#;
-        let session = |fields: &Fields, body: &[u8]| Inspection::of(fields, body).agent_session;
-        assert_eq!(session(&head("X-Claude-Code-Session-Id: cc"), body).as_deref(), Some("cc"));
-        assert_eq!(session(&head("x-session-affinity: ses_1"), body).as_deref(), Some("ses_1"));
-        assert_eq!(session(&head("session-id: codex"), b"").as_deref(), Some("codex"));
-        assert_eq!(session(&Fields::default(), body).as_deref(), Some("pck"));
-        assert_eq!(
-            inspect(r#"{"metadata":{"user_id":"uid"},"user":"u"}"#).agent_session.as_deref(),
-            Some("uid")
-        );
-        let claude = r#"{"metadata":{"user_id":"{\"device_id\":\"d\",\"session_id\":\"s\"}"}}"#;
-        assert_eq!(inspect(claude).agent_session.as_deref(), Some("s"));
     }
 
     #[test]

@@ -1,0 +1,153 @@
+//! The state file: the counts of the [`ledger`](crate::ledger), and beside them what the
+//! [`budget`](crate::budget)s have learned. What it holds and how it is read is decided here; the shell keeps it.
+//!
+//! The two parts are worth different care. A count that cannot be read in full is none, and the operator hears of it.
+//! What was learned is a help and no more: whatever of it cannot be used is passed over, and never costs the count.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    budget::{
+        Budgets,
+        knowledge::{Knowledge, MODELS_MAX},
+    },
+    ledger::{Days, Ledger},
+    time::Now,
+};
+
+/// The version of the file's form.
+const VERSION: u32 = 1;
+
+/// What became of a state file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// Its count goes on.
+    Continued,
+    /// It is of another day, named here; the count starts at zero.
+    OtherDay(String),
+    /// It cannot be read, for the reason given; the count starts at zero.
+    Damaged(String),
+}
+
+/// The file as it is written.
+#[derive(Serialize)]
+struct Written {
+    version: u32,
+    #[serde(flatten)]
+    days: Days,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    learned: Vec<Knowledge>,
+}
+
+/// What tells the form of a file.
+#[derive(Deserialize)]
+struct Form {
+    version: u32,
+}
+
+/// The file as what was learned is read from it. The counts are read by themselves, so that nothing here harms them.
+#[derive(Deserialize, Default)]
+struct Learned {
+    #[serde(default)]
+    learned: Vec<Value>,
+}
+
+/// Takes up what a state file holds: the count of this day goes on, if there is one, and so does what was learned.
+pub fn restore(file: &[u8], ledger: &mut Ledger, budgets: &mut Budgets, now: Now) -> Restored {
+    let days = match days(file) {
+        Ok(days) => days,
+        Err(why) => return Restored::Damaged(why),
+    };
+    budgets.take_in(learned(file), now);
+    let date = days.date();
+    if ledger.restore(days) { Restored::Continued } else { Restored::OtherDay(date) }
+}
+
+/// The counts, or why they cannot be read.
+fn days(file: &[u8]) -> Result<Days, String> {
+    let Form { version } = serde_json::from_slice(file).map_err(|error| error.to_string())?;
+    if version != VERSION {
+        return Err(format!("its version is {version}, not {VERSION}"));
+    }
+    serde_json::from_slice(file).map_err(|error| error.to_string())
+}
+
+/// What was learned, as far as it can be read.
+fn learned(file: &[u8]) -> Vec<Knowledge> {
+    let Learned { learned } = serde_json::from_slice(file).unwrap_or_default();
+    learned.into_iter().take(MODELS_MAX).filter_map(|entry| serde_json::from_value(entry).ok()).collect()
+}
+
+/// The content for the state file, if the count in it is out of date; then it counts as saved.
+pub fn snapshot(ledger: &mut Ledger, budgets: &Budgets, now: Now) -> Option<Vec<u8>> {
+    let days = ledger.snapshot()?;
+    let written = Written { version: VERSION, days, learned: budgets.knowledge(now) };
+    let mut file = serde_json::to_vec(&written).expect("plain fields have a JSON form");
+    file.push(b'\n');
+    Some(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{calendar::tests::utc, config::Config, time::Mono};
+
+    fn config() -> Config {
+        let timezone = time_tz::timezones::get_by_name("UTC").expect("a zone");
+        Config { timezone, ..Config::defaults() }
+    }
+
+    /// Noon of a day in May.
+    fn noon(day: u8) -> Now {
+        Now { mono: Mono::ZERO, wall: utc(2026, 5, day, 12, 0) }
+    }
+
+    fn restored(file: &[u8], now: Now) -> (Restored, Ledger, Budgets) {
+        let (mut ledger, mut budgets) = (Ledger::new(&config(), now.wall), Budgets::new(&config()));
+        let restored = restore(file, &mut ledger, &mut budgets, now);
+        (restored, ledger, budgets)
+    }
+
+    fn saved(prompt_tokens: u64, now: Now) -> String {
+        let mut ledger = Ledger::new(&config(), now.wall);
+        ledger.count(prompt_tokens, 0, now.wall);
+        let file = snapshot(&mut ledger, &Budgets::new(&config()), now).expect("there is news");
+        assert!(snapshot(&mut ledger, &Budgets::new(&config()), now).is_none(), "it is saved");
+        String::from_utf8(file).expect("JSON")
+    }
+
+    #[test]
+    fn a_file_of_another_day_or_none_of_ours_is_told_apart() {
+        let file = saved(0, noon(19));
+        assert_eq!(restored(file.as_bytes(), noon(20)).0, Restored::OtherDay("2026-05-19".to_owned()));
+        for damaged in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            &file[..file.len() / 2],
+            &file.replace(":1,", ":2,"),
+            &file.replace("2026-05-19", "yesterday"),
+            &file.replace("2026-05-19", "2026-02-30"),
+            &file.replace("\"prompt_tokens\":0", "\"prompt_tokens\":-1"),
+        ] {
+            let (restored, ledger, _) = restored(damaged.as_bytes(), noon(19));
+            assert!(matches!(restored, Restored::Damaged(_)), "{damaged}");
+            assert_eq!(ledger.used(), 0);
+        }
+    }
+
+    #[test]
+    fn whatever_stands_under_learned_the_count_goes_on() {
+        let file = saved(7, noon(19));
+        assert!(!file.contains("learned") && file.len() < 150, "as it was before anything was kept: {file}");
+        let deep = format!("{}{}", "[".repeat(9_000), "]".repeat(9_000));
+        for learned in ["null", "7", "{}", "[]", "[7,null,{}]", "[1e999]", "[{\"model\":1e999}]", &deep] {
+            let file = file.replace('}', &format!(",\"learned\":{learned}}}"));
+            let (restored, ledger, budgets) = restored(file.as_bytes(), noon(19));
+            assert_eq!((restored, ledger.used()), (Restored::Continued, 7));
+            assert_eq!(budgets.knowledge(noon(19)), []);
+        }
+    }
+}
