@@ -231,9 +231,9 @@ impl Book {
         self.pending.total
     }
 
-    /// Counts what was used.
-    pub(super) fn use_up(&mut self, tokens: u64, at: Mono, now: Mono) {
-        self.window.add(at, tokens);
+    /// Counts what is used now.
+    pub(super) fn use_up(&mut self, tokens: u64, now: Mono) {
+        self.window.add(now, tokens);
         self.burst.take(tokens, self.limit.tokens_per_minute(now), now);
     }
 
@@ -367,10 +367,10 @@ mod tests {
     #[test]
     fn what_was_used_at_once_holds_up_what_the_minute_would_let_in() {
         let mut book = book(0);
-        book.use_up(18_000, START, START);
+        book.use_up(18_000, START);
         assert_eq!(check(&mut book, 1_000, START), Err(Some(START + Duration::from_micros(1_666_666))));
         let mut without = book_with(0, Techniques::default().without(Technique::Burst));
-        without.use_up(18_000, START, START);
+        without.use_up(18_000, START);
         assert_eq!(check(&mut without, 1_000, START), Ok(()));
     }
 

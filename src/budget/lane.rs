@@ -214,7 +214,7 @@ impl Lane {
         let book = &mut self.books[dimension as usize];
         let cost = &demand.0[dimension as usize];
         book.release(cost);
-        book.use_up(cost.total, now, now);
+        book.use_up(cost.total, now);
     }
 
     /// Corrects what a request is expected to generate.
@@ -236,7 +236,7 @@ impl Lane {
                 book.correct(held.total, used, at, now);
             } else {
                 book.release(held);
-                book.use_up(used, now, now);
+                book.use_up(used, now);
             }
         }
         self.in_flight -= 1;
