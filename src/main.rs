@@ -43,7 +43,7 @@ fn start() -> Result<Server, StartError> {
     let config = Config::from_raw(&raw)?;
     logger::start(config.log_level, config.timezone);
     raw.warnings().for_each(|warning| warn!("{warning}"));
-    let settings = config.describe(&raw);
+    let settings = config.describe();
     let summary = config.summary();
     let server = Server::bind(config)?;
     let addresses: Vec<String> =

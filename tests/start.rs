@@ -123,6 +123,7 @@ const NOT_MEANT: &[(&str, &str, &str)] = &[
     ("TIMEZONE", "Mars/Olympus", "IANA"),
     ("LOG", "loud", "error, warn, info, debug or trace"),
     ("LOG", "off", "error, warn, info, debug or trace"),
+    ("LOG_FORMAT", "xml", "text or json"),
 ];
 
 #[test]

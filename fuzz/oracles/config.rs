@@ -62,7 +62,7 @@ pub fn config(data: &[u8]) -> Outcome {
         Err(error) => return refused(&error),
     };
     check_ranges(&config);
-    for line in [config.describe(&raw), config.summary()] {
+    for line in [config.describe(), config.summary()] {
         assert!(!line.contains(char::is_control), "not one line: {line:?}");
     }
     let again = Config::from_raw(&raw).expect("accepted once");

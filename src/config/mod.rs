@@ -1,12 +1,15 @@
-//! From the environment to what it means.
+//! From the environment and the flags to what they mean.
 //!
 //! [`Raw`] is what was written, [`Config`] is what it means: parsed, bounded, with units in its
 //! types or names. Owns the table of settings and every error about them; each error names the
-//! variable, its value and what is accepted. Reads no environment: `main` hands the variables in.
+//! variable or the flag, its value and what is accepted. Reads no environment: `main` hands the
+//! variables in.
 
 mod access;
+mod log_format;
 mod raw;
 mod settings;
+mod shown;
 mod techniques;
 mod timeouts;
 mod upstream;
@@ -17,8 +20,10 @@ use log::LevelFilter;
 use time_tz::Tz;
 
 pub use access::{Access, ClientToken, Host, HostName};
+pub use log_format::LogFormat;
 pub use raw::{ConfigError, Raw};
-pub use settings::{PREFIX, SETTINGS, Setting, nearest_name};
+pub use settings::{PREFIX, SETTINGS, Setting, nearest, nearest_name};
+pub use shown::{Origin, ShownSetting};
 pub use techniques::{Technique, Techniques};
 pub use timeouts::Timeouts;
 pub use upstream::Upstream;
@@ -93,6 +98,10 @@ pub struct Config {
     pub usage_state: std::path::PathBuf,
     /// The most detailed level that is logged.
     pub log_level: LevelFilter,
+    /// The form of the log's lines.
+    pub log_format: LogFormat,
+    /// Every setting as it may be shown, with where its value came from, in the table's order.
+    pub shown: Vec<ShownSetting>,
     /// What the budgets make use of; all, but in a bench.
     pub techniques: Techniques,
 }
@@ -166,6 +175,8 @@ impl Config {
                 "error, warn, info, debug or trace",
                 |level: &LevelFilter| *level != LevelFilter::Off,
             )?,
+            log_format: raw.parse("FIREWORKS_PROXY_LOG_FORMAT", "text or json", |_| true)?,
+            shown: raw.shown(),
             techniques: Techniques::default(),
         })
     }
@@ -189,7 +200,7 @@ impl Config {
     }
 
     /// What the token limits come to after the safety ratio.
-    fn tokens_used_at_most(&self) -> String {
+    pub fn tokens_used_at_most(&self) -> String {
         let TokenLimits { prompt, uncached_prompt, generated } = self.limits;
         let [prompt, uncached, generated] = [prompt, uncached_prompt, generated]
             .map(|limit| share_of(limit.tokens_per_minute, self.safety_ratio.unwrap_or(SAFETY_RATIO_START)));
@@ -199,8 +210,16 @@ impl Config {
 
     /// One line: every setting with its value, secrets and control characters hidden, those that were
     /// set marked, and what the token limits come to.
-    pub fn describe(&self, raw: &Raw) -> String {
-        format!("settings |{} | meaning: {}", raw.describe(), self.tokens_used_at_most())
+    pub fn describe(&self) -> String {
+        format!("settings |{} | meaning: {}", shown::describe(&self.shown), self.tokens_used_at_most())
+    }
+
+    /// The error about a value that was parsed and then turned out to be of no use, such as a port that
+    /// is taken. `name` is a variable of the table.
+    pub fn error(&self, name: &'static str, value: String, accepted: String) -> ConfigError {
+        let shown = self.shown.iter().find(|shown| shown.setting.name == name);
+        let origin = shown.map_or(Origin::Default, |shown| shown.origin);
+        ConfigError { name, origin, value, accepted }
     }
 }
 
@@ -372,6 +391,7 @@ mod tests {
             ("DAILY_TOKEN_WARN_RATIO", &["0", "2"]),
             ("TIMEZONE", &["Melbourne", "Mars/Olympus"]),
             ("LOG", &["loud", "off"]),
+            ("LOG_FORMAT", &["xml", "jsonl"]),
         ];
         for (suffix, values) in refused {
             for value in values {
@@ -380,6 +400,46 @@ mod tests {
                 assert!(error.starts_with(&format!("{name}={value:?} is not accepted; wanted: ")), "{error}");
                 assert!(!error.contains('\n'), "{error}");
             }
+        }
+    }
+
+    fn setting(name: &str) -> &'static Setting {
+        SETTINGS.iter().find(|setting| setting.name == name).expect("in the table")
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_and_is_what_an_error_names() {
+        let port = setting("FIREWORKS_PROXY_PORT");
+        let with_flags = |values: &[&'static str]| {
+            let raw = raw(&[("FIREWORKS_PROXY_PORT", "1"), ("FIREWORKS_PROXY_RPS", "5")]);
+            Config::from_raw(&raw.with_flags(values.iter().map(|value| (port, *value))))
+        };
+        let origin = |config: &Config, name: &str| {
+            let shown = config.shown.iter().find(|shown| shown.setting.name == name).expect("shown");
+            (shown.value.clone(), shown.origin)
+        };
+        let config = with_flags(&["2", "3"]).expect("accepted");
+        assert_eq!(config.port, 3);
+        assert_eq!(origin(&config, "FIREWORKS_PROXY_PORT"), ("3".to_owned(), Origin::Flag));
+        assert_eq!(origin(&config, "FIREWORKS_PROXY_RPS"), ("5".to_owned(), Origin::Environment));
+        assert_eq!(origin(&config, "FIREWORKS_PROXY_CA_FILE"), (String::new(), Origin::Default));
+        assert!(config.describe().contains(" RPS=5 (set) PORT=3 (flag) "), "{}", config.describe());
+        let error = with_flags(&["x"]).expect_err("no number").to_string();
+        assert!(error.starts_with("--port=\"x\" is not accepted; wanted: "), "{error}");
+        let later = config.error("FIREWORKS_PROXY_PORT", "3".to_owned(), "another".to_owned());
+        assert_eq!(later.to_string(), "--port=\"3\" is not accepted; wanted: another");
+        assert_eq!(with_flags(&[""]).expect("accepted").port, 8787, "nothing stands for the default");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_wherever_it_came_from() {
+        let token = setting("FIREWORKS_PROXY_CLIENT_TOKEN");
+        let from_flag = Raw::default().with_flags([(token, "sixteen-letters!")]);
+        for raw in [raw(&[(token.name, "sixteen-letters!")]), from_flag] {
+            let config = Config::from_raw(&raw).expect("accepted");
+            let shown = config.shown.iter().find(|shown| shown.setting == token).expect("shown");
+            assert_eq!(shown.value, "***");
+            assert!(!format!("{raw:?}{config:?}").contains("sixteen"));
         }
     }
 
@@ -414,7 +474,7 @@ mod tests {
     fn the_description_is_one_line_with_every_setting() {
         let raw = raw(&[("FIREWORKS_PROXY_RPS", "5")]);
         let config = Config::from_raw(&raw).expect("accepted");
-        let (line, summary) = (config.describe(&raw), config.summary());
+        let (line, summary) = (config.describe(), config.summary());
         assert!(!line.contains('\n') && line.contains(" RPS=5 (set) ") && line.contains(" PORT=8787 "));
         assert!(summary.contains("(RPS limit=5.0, tokens per minute: prompt=3600000 "), "{summary}");
         for setting in &SETTINGS {
@@ -425,7 +485,7 @@ mod tests {
     #[test]
     fn a_path_with_a_line_end_in_it_makes_no_second_line() {
         let raw = raw(&[("FIREWORKS_PROXY_USAGE_STATE", "a\nb\u{1b}c")]);
-        let line = Config::from_raw(&raw).expect("accepted").describe(&raw);
+        let line = Config::from_raw(&raw).expect("accepted").describe();
         assert!(line.contains(" USAGE_STATE=a?b?c (set) "), "{line}");
     }
 }

@@ -3,15 +3,12 @@
 //! Owns the promise that a secret is not shown: neither in the line that describes the settings, nor
 //! in an error about one, nor in what `{:?}` prints.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    ffi::OsString,
-    fmt::{self, Write as _},
-    str::FromStr,
-};
+use std::{collections::BTreeMap, ffi::OsString, fmt, str::FromStr};
 
-use super::settings::{PREFIX, SETTINGS, Setting, nearest_name};
+use super::{
+    settings::{PREFIX, SETTINGS, Setting, nearest_name},
+    shown::{Origin, ShownSetting, describe},
+};
 
 /// Stands in for the value of a secret.
 const HIDDEN: &str = "***";
@@ -19,9 +16,15 @@ const HIDDEN: &str = "***";
 /// The settings as they were written, by name. Only names that are known and set are in it.
 #[derive(Clone, Default)]
 pub struct Raw {
-    values: BTreeMap<&'static str, String>,
+    values: BTreeMap<&'static str, Written>,
     /// Names that begin as ours do and mean nothing.
     unknown: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Written {
+    text: String,
+    origin: Origin,
 }
 
 impl Raw {
@@ -43,14 +46,30 @@ impl Raw {
                 raw.unknown.push(name);
                 continue;
             };
-            let value = value
-                .into_string()
-                .map_err(|value| ConfigError::new(setting, &value.to_string_lossy(), "text in UTF-8"))?;
-            if !value.trim().is_empty() {
-                raw.values.insert(setting.name, value.trim().to_owned());
-            }
+            let value = value.into_string().map_err(|value| {
+                ConfigError::new(setting, Origin::Environment, &value.to_string_lossy(), "text in UTF-8")
+            })?;
+            raw.write(setting, &value, Origin::Environment);
         }
         Ok(raw)
+    }
+
+    /// Adds what was given as flags, in this order. A flag beats the environment, and of two alike the
+    /// later one counts. One with an empty value gives the default back.
+    #[must_use]
+    pub fn with_flags<'a>(mut self, flags: impl IntoIterator<Item = (&'static Setting, &'a str)>) -> Self {
+        for (setting, value) in flags {
+            self.values.remove(setting.name);
+            self.write(setting, value, Origin::Flag);
+        }
+        self
+    }
+
+    fn write(&mut self, setting: &'static Setting, value: &str, origin: Origin) {
+        let text = value.trim().to_owned();
+        if !text.is_empty() {
+            self.values.insert(setting.name, Written { text, origin });
+        }
     }
 
     /// One warning for each name that begins as ours do but is not one of them.
@@ -67,7 +86,12 @@ impl Raw {
 
     /// The value as written, or the default of the table.
     pub(super) fn text(&self, name: &'static str) -> &str {
-        self.values.get(name).map_or_else(|| setting_of(name).default, String::as_str)
+        self.values.get(name).map_or_else(|| setting_of(name).default, |written| &written.text)
+    }
+
+    /// Where that value came from.
+    fn origin(&self, name: &str) -> Origin {
+        self.values.get(name).map_or(Origin::Default, |written| written.origin)
     }
 
     /// The value parsed and checked, or the error that names it.
@@ -83,29 +107,26 @@ impl Raw {
 
     /// The error about a value.
     pub(super) fn error(&self, name: &'static str, accepted: &str) -> ConfigError {
-        ConfigError::new(setting_of(name), self.text(name), accepted)
+        ConfigError::new(setting_of(name), self.origin(name), self.text(name), accepted)
     }
 
-    /// Every setting as `NAME=value`, those that were set marked. No secret is in it.
-    pub(super) fn describe(&self) -> String {
-        SETTINGS.iter().fold(String::new(), |mut line, setting| {
-            let origin = if self.is_set(setting.name) { " (set)" } else { "" };
+    /// Every setting with its value in effect, in the table's order. No secret is in it.
+    pub(super) fn shown(&self) -> Vec<ShownSetting> {
+        let show = |setting: &'static Setting| {
             let value = match self.text(setting.name) {
-                "" => "-".into(),
-                value => shown(setting, value),
+                "" => String::new(),
+                // A path may have any.
+                value => shown(setting, value).replace(char::is_control, "?"),
             };
-            // A path may have any.
-            let value = value.replace(char::is_control, "?");
-            let name = setting.name.trim_start_matches(PREFIX);
-            write!(line, " {name}={value}{origin}").expect("a String takes every write");
-            line
-        })
+            ShownSetting { setting, value, origin: self.origin(setting.name) }
+        };
+        SETTINGS.iter().map(show).collect()
     }
 }
 
 impl fmt::Debug for Raw {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Raw {{{} }}", self.describe())
+        write!(formatter, "Raw {{{} }}", describe(&self.shown()))
     }
 }
 
@@ -115,8 +136,8 @@ fn setting_of(name: &str) -> &'static Setting {
 }
 
 /// A value as it may be shown.
-fn shown<'a>(setting: &Setting, value: &'a str) -> Cow<'a, str> {
-    if setting.is_secret() { HIDDEN.into() } else { value.into() }
+fn shown<'a>(setting: &Setting, value: &'a str) -> &'a str {
+    if setting.is_secret() { HIDDEN } else { value }
 }
 
 /// A setting whose value cannot be meant. The start ends with exit code 2.
@@ -124,6 +145,8 @@ fn shown<'a>(setting: &Setting, value: &'a str) -> Cow<'a, str> {
 pub struct ConfigError {
     /// The variable.
     pub name: &'static str,
+    /// Where the value came from: an error names a flag where it was one.
+    pub origin: Origin,
     /// What was written, as it may be shown.
     pub value: String,
     /// What could have been written.
@@ -131,15 +154,19 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(setting: &Setting, value: &str, accepted: &str) -> Self {
-        let value = shown(setting, value).into_owned();
-        Self { name: setting.name, value, accepted: accepted.to_owned() }
+    fn new(setting: &Setting, origin: Origin, value: &str, accepted: &str) -> Self {
+        let value = shown(setting, value).to_owned();
+        Self { name: setting.name, origin, value, accepted: accepted.to_owned() }
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}={:?} is not accepted; wanted: {}", self.name, self.value, self.accepted)
+        match self.origin {
+            Origin::Flag => formatter.write_str(&setting_of(self.name).flag())?,
+            Origin::Default | Origin::Environment => formatter.write_str(self.name)?,
+        }
+        write!(formatter, "={:?} is not accepted; wanted: {}", self.value, self.accepted)
     }
 }
 

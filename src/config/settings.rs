@@ -1,7 +1,7 @@
 //! The table of settings: every variable's name, default and meaning, in the README's order.
 //!
-//! This is the one list: the reader of the environment, the warning about unknown names and the
-//! README's table are all held against it.
+//! This is the one list: the reader of the environment, the flags, the help, the warning about unknown
+//! names and the README's table are all held against it.
 
 /// What every variable of ours begins with.
 pub const PREFIX: &str = "FIREWORKS_PROXY_";
@@ -25,10 +25,15 @@ impl Setting {
     pub fn is_secret(&self) -> bool {
         self.name == SECRET
     }
+
+    /// The flag that sets it: `--client-token` for `FIREWORKS_PROXY_CLIENT_TOKEN`.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.name.trim_start_matches(PREFIX).to_ascii_lowercase().replace('_', "-"))
+    }
 }
 
 /// Every setting, in the order of the README's table.
-pub const SETTINGS: [Setting; 30] = [
+pub const SETTINGS: [Setting; 31] = [
     Setting {
         name: "FIREWORKS_PROXY_RPS",
         default: "20",
@@ -171,12 +176,23 @@ pub const SETTINGS: [Setting; 30] = [
         meaning: "file that keeps today's count; its folder is created when missing",
     },
     Setting { name: "FIREWORKS_PROXY_LOG", default: "info", meaning: "error, warn, info, debug, trace" },
+    Setting {
+        name: "FIREWORKS_PROXY_LOG_FORMAT",
+        default: "text",
+        meaning: "form of the log's lines: text, or json with one object a line",
+    },
 ];
 
 /// The known name nearest to `unknown`, which is shown to who mistyped one.
 pub fn nearest_name(unknown: &str) -> &'static str {
-    let nearest = SETTINGS.iter().map(|setting| setting.name).min_by_key(|name| edit_distance(name, unknown));
-    nearest.expect("the table of settings is not empty")
+    let names = SETTINGS.iter().map(|setting| setting.name);
+    nearest(unknown, names).expect("the table of settings is not empty")
+}
+
+/// The known word that is the fewest edits away from `unknown`, the first of several; `None` where none
+/// is known.
+pub fn nearest<W: AsRef<str>>(unknown: &str, known: impl IntoIterator<Item = W>) -> Option<W> {
+    known.into_iter().min_by_key(|word| edit_distance(word.as_ref(), unknown))
 }
 
 /// Levenshtein's distance in bytes, one row at a time.
@@ -204,6 +220,15 @@ mod tests {
         assert_eq!(nearest_name("FIREWORKS_PROXY_PROT"), "FIREWORKS_PROXY_PORT");
         assert_eq!(nearest_name("FIREWORKS_PROXY_TIME_ZONE"), "FIREWORKS_PROXY_TIMEZONE");
         assert_eq!(nearest_name("FIREWORKS_PROXY_GENERATED_TPM"), "FIREWORKS_PROXY_GENERATED_TPM_LIMIT");
+    }
+
+    #[test]
+    fn every_setting_has_a_flag_of_its_own() {
+        let flag_of = |name: &str| SETTINGS.iter().find(|setting| setting.name == name).map(Setting::flag);
+        assert_eq!(flag_of("FIREWORKS_PROXY_CLIENT_TOKEN").as_deref(), Some("--client-token"));
+        let flags: std::collections::BTreeSet<String> = SETTINGS.iter().map(Setting::flag).collect();
+        assert_eq!(flags.len(), SETTINGS.len());
+        assert_eq!(nearest("--prot", &flags).map(String::as_str), Some("--port"));
     }
 
     #[test]

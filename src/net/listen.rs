@@ -11,7 +11,7 @@ use mio::{
 };
 
 use super::StartError;
-use crate::config::{Config, ConfigError, Host};
+use crate::config::{Config, Host};
 
 /// How often a port that the system chose for one address is tried on the other.
 const SHARED_PORT_ATTEMPTS_MAX: usize = 20;
@@ -55,9 +55,10 @@ impl Listener {
 /// port: Python clients and Codex try `::1` first, and whoever else listened there would get their keys.
 pub(super) fn bind(config: &Config, registry: &Registry) -> Result<Vec<Listener>, StartError> {
     let sockets = match config.host {
-        Host::Address(address) => vec![listen(address, config.port)?],
-        Host::Localhost => bind_localhost(config.port)?,
+        Host::Address(address) => listen(address, config.port).map(|socket| vec![socket]),
+        Host::Localhost => bind_localhost(config.port),
     };
+    let sockets = sockets.map_err(|error| error.told(config))?;
     let watch = |(index, mut socket): (usize, TcpListener)| {
         let token = Token(index + 1);
         let address = socket.local_addr()?;
@@ -69,7 +70,7 @@ pub(super) fn bind(config: &Config, registry: &Registry) -> Result<Vec<Listener>
         .map_err(|error| StartError::System { what: "cannot watch the listening socket".to_owned(), error })
 }
 
-fn bind_localhost(port: u16) -> Result<Vec<TcpListener>, StartError> {
+fn bind_localhost(port: u16) -> Result<Vec<TcpListener>, ListenError> {
     let mut attempts = 0;
     loop {
         let v4 = listen(Ipv4Addr::LOCALHOST.into(), port)?;
@@ -80,7 +81,7 @@ fn bind_localhost(port: u16) -> Result<Vec<TcpListener>, StartError> {
             // The machine has no IPv6.
             Err(ListenError { error, .. }) if is_absent(&error) => return Ok(vec![v4]),
             Err(_) if port == 0 && attempts < SHARED_PORT_ATTEMPTS_MAX => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -102,8 +103,10 @@ fn listen(address: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).map_err(|error| ListenError { address, error })
 }
 
-impl From<ListenError> for StartError {
-    fn from(ListenError { address, error }: ListenError) -> Self {
+impl ListenError {
+    /// Which setting is to blame, and what could be done.
+    fn told(self, config: &Config) -> StartError {
+        let Self { address, error } = self;
         let (name, value, accepted) = match error.kind() {
             io::ErrorKind::AddrInUse => (
                 "FIREWORKS_PROXY_PORT",
@@ -124,6 +127,6 @@ impl From<ListenError> for StartError {
                 format!("an address of this machine ({error})"),
             ),
         };
-        Self::Config(ConfigError { name, value, accepted })
+        StartError::Config(config.error(name, value, accepted))
     }
 }

@@ -10,7 +10,7 @@ use rustls::{
 
 use super::{StartError, certificate};
 use crate::{
-    config::{Config, ConfigError},
+    config::Config,
     failure::{Failure, FailureClass},
 };
 
@@ -29,13 +29,14 @@ impl Connector {
         }
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         if let Some(path) = &config.ca_file {
-            add_roots(&mut roots, path)?;
+            add_roots(&mut roots, path).map_err(|accepted| {
+                config.error("FIREWORKS_PROXY_CA_FILE", path.display().to_string(), accepted)
+            })?;
         }
         let host = config.upstream.host.clone();
-        let name = ServerName::try_from(host).map_err(|error| ConfigError {
-            name: "FIREWORKS_PROXY_UPSTREAM",
-            value: config.upstream.to_string(),
-            accepted: format!("a host name that a certificate can be for ({error})"),
+        let name = ServerName::try_from(host).map_err(|error| {
+            let accepted = format!("a host name that a certificate can be for ({error})");
+            config.error("FIREWORKS_PROXY_UPSTREAM", config.upstream.to_string(), accepted)
         })?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions();
@@ -65,22 +66,17 @@ pub(super) fn failure_of(error: &Error) -> Failure {
     }
 }
 
-fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), StartError> {
-    let refused = |accepted: String| ConfigError {
-        name: "FIREWORKS_PROXY_CA_FILE",
-        value: path.display().to_string(),
-        accepted,
-    };
+/// Trusts the certificates of a file; else what the file should have been.
+fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| refused(format!("a readable PEM file of certificates ({error})")))?;
+        .map_err(|error| format!("a readable PEM file of certificates ({error})"))?;
     if certificates.is_empty() {
-        return Err(refused("a PEM file with at least one certificate".to_owned()).into());
+        return Err("a PEM file with at least one certificate".to_owned());
     }
     for (index, certificate) in certificates.into_iter().enumerate() {
         let added = roots.add(certificate);
-        added
-            .map_err(|error| refused(format!("valid certificates; number {} is not ({error})", index + 1)))?;
+        added.map_err(|error| format!("valid certificates; number {} is not ({error})", index + 1))?;
     }
     Ok(())
 }
