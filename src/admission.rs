@@ -12,7 +12,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     budget::{
-        self, Budgets, Dimension, Header, LaneId, Reception, Refusal, Spent, Tokens, WaitsFor, demand::Asked,
+        self, Budgets, Dimension, Forecast, Header, LaneId, Reception, Refusal, Spent, Tokens, WaitsFor,
+        demand::Asked,
     },
     config::{Config, Technique},
     queue::{self, SessionKey, Turn, WaitQueue},
@@ -67,6 +68,29 @@ impl Reservation {
     pub const fn held(&self) -> Tokens {
         self.room.held()
     }
+
+    /// Since when the request is admitted.
+    pub const fn admitted_at(&self) -> Mono {
+        self.room.taken_at()
+    }
+
+    /// When the first of its answer's text came, if some has.
+    pub const fn first_token_at(&self) -> Option<Mono> {
+        self.room.first_token_at()
+    }
+}
+
+/// What is expected of one waiting request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected<C> {
+    /// Whose it is.
+    pub client: C,
+    /// Where it waits.
+    pub lane: Option<LaneId>,
+    /// Whether it is the next of its lane; else it waits for its turn first.
+    pub is_next: bool,
+    /// How long it will wait, and what it will cost.
+    pub forecast: Forecast,
 }
 
 /// Budgets and queue together.
@@ -250,6 +274,30 @@ impl<C: Copy> Admission<C> {
             .bucket_empty_until
             .map(|until| Refusal { waits_for: WaitsFor::Requests, until: Some(until) });
         self.refused.get(&lane).map(|refused| refused.refusal).or(of_bucket)
+    }
+
+    /// What is expected of the requests that wait, of so many of them at most: those that will probably start first,
+    /// first.
+    pub fn forecast(&mut self, requests_max: usize, now: Mono) -> Vec<Expected<C>> {
+        let Self { budgets, queue, .. } = self;
+        let mut expected = Vec::new();
+        for head in queue.heads(urgent_until(now)) {
+            let in_order = || queue.candidates(head.lane, urgent_until(now)).take(requests_max);
+            let asked = in_order().map(|(_, waiter)| &waiter.asked);
+            let forecasts = budgets.forecast(head.lane, asked, now);
+            expected.extend(in_order().zip(forecasts).map(|((ticket, waiter), forecast)| Expected {
+                client: waiter.client,
+                lane: head.lane,
+                is_next: ticket == head,
+                forecast,
+            }));
+        }
+        expected.sort_by_key(|expected| expected.forecast.wait);
+        expected.truncate(requests_max);
+        for (index, expected) in expected.iter_mut().enumerate() {
+            expected.forecast.wait = expected.forecast.wait.max(budgets.bucket_wait(index + 1, now));
+        }
+        expected
     }
 
     /// How many requests wait.

@@ -4,7 +4,8 @@
 //! A session gets `&mut Context` beside `&mut self`, so that no state has two owners.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use crate::{
     admission::Admission,
     config::{Config, Technique},
     event::{ConnId, Output, Timer},
+    history::{self, History},
     ledger::{Ledger, Notice},
     memory::Memory,
     outage::Outage,
@@ -25,7 +27,7 @@ use crate::{
     retry::Jitter,
     state::{self, Restored},
     stats::Stats,
-    time::{Mono, Now},
+    time::{Mono, Now, Wall},
 };
 
 /// How long the day's count may be ahead of its file. A file that cannot be written is tried again as
@@ -35,6 +37,21 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the line of statistics comes while something happens.
 const STATS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Names a request in the log, on the pages and to its client. No other request of this or another run is called so,
+/// as far as chance allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId {
+    run: u32,
+    number: u64,
+}
+
+impl fmt::Display for RequestId {
+    /// `3fa9c2d1-42`: the run, and the number of the request in it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:08x}-{}", self.run, self.number)
+    }
+}
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -47,6 +64,8 @@ pub struct Context {
     pub ledger: Ledger,
     /// Counters.
     pub stats: Stats,
+    /// The last hour.
+    pub history: History,
     /// The bytes that are held for all connections.
     pub memory: Memory,
     /// The client that each upstream connection serves.
@@ -54,14 +73,18 @@ pub struct Context {
     outputs: VecDeque<Output>,
     wheel: Wheel<Timer>,
     admission_alarm: Option<(Mono, TimerKey)>,
-    is_save_set: bool,
+    /// Those timers that are set once at a time and never moved.
+    set_once: BTreeSet<Timer>,
     /// When the shell was last asked to save, whether it could or not.
     save_asked_at: Option<Mono>,
     save_outage: Outage,
     memory_outage: Outage,
-    is_stats_line_set: bool,
     is_draining: bool,
     next_conn: u64,
+    next_request: u64,
+    /// Tells the ids of this run's requests from those of others.
+    run: u32,
+    started_at: Wall,
     seed: u64,
     jitter: Jitter,
 }
@@ -74,18 +97,21 @@ impl Context {
             admission: Admission::new(&config),
             ledger: Ledger::new(&config, now.wall),
             stats: Stats::default(),
+            history: History::default(),
             memory: Memory::new(config.buffered_bytes_max, config.body_bytes_max),
             upstream_owners: BTreeMap::new(),
             outputs: VecDeque::new(),
             wheel: Wheel::default(),
             admission_alarm: None,
-            is_save_set: false,
+            set_once: BTreeSet::new(),
             save_asked_at: None,
             save_outage: Outage::default(),
             memory_outage: Outage::default(),
-            is_stats_line_set: false,
             is_draining: false,
             next_conn: 0,
+            next_request: 0,
+            run: run_of(seed),
+            started_at: now.wall,
             seed,
             jitter: Jitter::new(seed),
             config,
@@ -100,6 +126,17 @@ impl Context {
         ConnId::from_u64(self.next_conn)
     }
 
+    /// An id for a request, that was never given before.
+    pub fn next_request_id(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId { run: self.run, number: self.next_request }
+    }
+
+    /// When this run began.
+    pub fn started_at(&self) -> Wall {
+        self.started_at
+    }
+
     /// Asks for a new upstream connection on behalf of a client.
     pub fn dial(&mut self, client: ConnId) -> ConnId {
         let upstream = self.next_conn_id();
@@ -111,6 +148,11 @@ impl Context {
     /// The client that an upstream connection serves.
     pub fn owner_of(&self, upstream: ConnId) -> Option<ConnId> {
         self.upstream_owners.get(&upstream).copied()
+    }
+
+    /// The clients that upstream connections serve, the one that is served longest first.
+    pub fn served_clients(&self) -> impl Iterator<Item = ConnId> {
+        self.upstream_owners.values().copied()
     }
 
     /// Asks the shell to close a connection of either kind.
@@ -210,8 +252,9 @@ impl Context {
         let timer = self.wheel.poll(now)?;
         match timer {
             Timer::Admission => self.admission_alarm = None,
-            Timer::Save => self.is_save_set = false,
-            Timer::StatsLine => self.is_stats_line_set = false,
+            Timer::Save | Timer::StatsLine | Timer::Sample => {
+                self.set_once.remove(&timer);
+            }
             Timer::Session(_) | Timer::DrainEnd => {}
         }
         Some(timer)
@@ -234,12 +277,23 @@ impl Context {
         self.admission_alarm = wanted.map(|at| (at, self.wheel.insert(at, Timer::Admission)));
     }
 
+    /// Something goes on: sees to it that the last hour tells of it.
+    pub fn set_sample(&mut self, now: Mono) {
+        self.set_timer_once(now + history::INTERVAL, Timer::Sample);
+    }
+
+    /// Takes a sample of what goes on, and sees to the next one for as long as anything does.
+    pub fn sample(&mut self, now: Now) {
+        let waiting = self.admission.waiting();
+        if self.history.sample(&self.stats, self.admission.budgets_mut(), waiting, now) {
+            self.set_sample(now.mono);
+        }
+    }
+
     /// Sees to it that the line of statistics comes.
     pub fn set_stats_line(&mut self, now: Mono) {
-        if !self.is_stats_line_set {
-            self.is_stats_line_set = true;
-            self.wheel.insert(now + STATS_INTERVAL, Timer::StatsLine);
-        }
+        self.set_sample(now);
+        self.set_timer_once(now + STATS_INTERVAL, Timer::StatsLine);
     }
 
     // The day.
@@ -283,10 +337,16 @@ impl Context {
         }
     }
 
-    /// Counts what a response reported, and warns once near and once at the limit.
-    pub fn count_tokens(&mut self, prompt: u64, generated: u64, now: Now) {
+    /// Counts what a response reported to a session of a model, and warns once near and once at the limit.
+    pub fn count_tokens(
+        &mut self,
+        (model, session): (&str, &str),
+        (prompt, generated): (u64, u64),
+        now: Now,
+    ) {
         self.roll_day(now);
         let notice = self.ledger.count(prompt, generated, now.wall);
+        self.ledger.attribute(model, session, prompt, generated);
         if self.ledger.is_unsaved() {
             self.set_save(now.mono);
         }
@@ -357,10 +417,22 @@ impl Context {
 
     /// Sees to it that the day is saved, a [`SAVE_INTERVAL`] after the last time.
     fn set_save(&mut self, now: Mono) {
-        if !self.is_save_set {
-            self.is_save_set = true;
-            let at = self.save_asked_at.map_or(now, |asked_at| (asked_at + SAVE_INTERVAL).max(now));
-            self.wheel.insert(at, Timer::Save);
+        let at = self.save_asked_at.map_or(now, |asked_at| (asked_at + SAVE_INTERVAL).max(now));
+        self.set_timer_once(at, Timer::Save);
+    }
+
+    /// Sets a timer, unless it is set already.
+    fn set_timer_once(&mut self, at: Mono, timer: Timer) {
+        if self.set_once.insert(timer) {
+            self.wheel.insert(at, timer);
         }
     }
+}
+
+/// A number for the run, from which the seed cannot be told.
+#[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
+fn run_of(seed: u64) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (seed, "run").hash(&mut hasher);
+    hasher.finish() as u32
 }

@@ -54,7 +54,7 @@ pub enum Output {
 }
 
 /// Why the core wants to be woken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// The deadline of a client's session.
     Session(ConnId),
@@ -64,6 +64,8 @@ pub enum Timer {
     Save,
     /// The line of statistics is due.
     StatsLine,
+    /// A sample of the last hour is due.
+    Sample,
     /// What is still under way when the proxy is stopped has had its time.
     DrainEnd,
 }

@@ -11,6 +11,8 @@
 //!
 //! The ledger knows no file: it gives its counts as [`Days`] and takes them up again; `state` writes them.
 
+mod names;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use time::Date;
 use time_tz::{TimeZone, Tz};
@@ -20,6 +22,8 @@ use crate::{
     config::{Config, share_of},
     time::Wall,
 };
+
+pub use names::{NAMES_MAX, Named, Names};
 
 /// So many days are kept that were left, if something was counted on them: a clock that is set twice
 /// before it is right shows two wrong days, and one more is there to spare.
@@ -32,11 +36,21 @@ pub struct Ledger {
     limit_tokens: Option<u64>,
     warn_ratio: f64,
     today: DayCount,
+    spenders: Spenders,
     /// The first moment of the next day.
     resets_at: Wall,
     /// The days that were left, the last one first.
     left: Vec<DayCount>,
     is_saved: bool,
+}
+
+/// Who has spent the tokens of the day, as far as that is kept.
+#[derive(Debug, Clone, Default)]
+pub struct Spenders {
+    /// By model.
+    pub models: Names,
+    /// By the agents' sessions, or by their programs where these name no session.
+    pub sessions: Names,
 }
 
 /// The count of one calendar day, in memory and in the state file.
@@ -64,6 +78,9 @@ pub struct Days {
     time_zone: String,
     #[serde(default, rename = "days_left", skip_serializing_if = "Vec::is_empty")]
     left: Vec<DayCount>,
+    /// Who has spent the tokens of the newest day. Kept beside the counts, where it can do them no harm.
+    #[serde(skip)]
+    pub spenders: Spenders,
 }
 
 impl Days {
@@ -85,6 +102,28 @@ pub enum Notice {
     Warning,
     /// The limit was reached: further generation requests are refused.
     LimitReached,
+}
+
+/// How a day goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DayState {
+    /// There is enough left, or no limit.
+    Ok,
+    /// The share that draws the warning is used.
+    Warned,
+    /// All of it is used: generation requests are refused.
+    Spent,
+}
+
+impl DayState {
+    /// The name used on pages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warned => "warned",
+            Self::Spent => "spent",
+        }
+    }
 }
 
 impl DayCount {
@@ -116,6 +155,7 @@ impl Ledger {
             limit_tokens: config.daily_limit_tokens,
             warn_ratio: config.daily_warn_ratio,
             today: DayCount::new(calendar::day_at(timezone, now)),
+            spenders: Spenders::default(),
             resets_at: calendar::end_of_day(timezone, now),
             left: Vec::new(),
             is_saved: false,
@@ -125,6 +165,9 @@ impl Ledger {
     /// Takes up the counts of another run. Whether that of this day was among them and goes on.
     pub fn restore(&mut self, days: Days) -> bool {
         let newest = days.newest();
+        if newest.day == self.today.day {
+            self.spenders = days.spenders;
+        }
         self.left = std::iter::once(newest).chain(days.left).collect();
         let is_continued = self.take_up(self.today.day);
         self.is_saved = newest.day == self.today.day;
@@ -160,6 +203,19 @@ impl Ledger {
         None
     }
 
+    /// Notes who has spent what was counted last.
+    pub fn attribute(&mut self, model: &str, session: &str, prompt_tokens: u64, generated_tokens: u64) {
+        if prompt_tokens + generated_tokens > 0 {
+            self.spenders.models.count(model, prompt_tokens, generated_tokens);
+            self.spenders.sessions.count(session, prompt_tokens, generated_tokens);
+        }
+    }
+
+    /// Who has spent the day's tokens, as far as that is kept.
+    pub fn spenders(&self) -> &Spenders {
+        &self.spenders
+    }
+
     /// Goes over to the day that it is at `now`: to a new one from zero, to one that was left where it
     /// was. Whether it is another day than before.
     pub fn roll(&mut self, now: Wall) -> bool {
@@ -168,6 +224,7 @@ impl Ledger {
             return false;
         }
         self.left.insert(0, self.today);
+        self.spenders = Spenders::default();
         self.take_up(today);
         self.resets_at = calendar::end_of_day(self.timezone, now);
         self.is_saved = false;
@@ -182,7 +239,8 @@ impl Ledger {
         self.is_saved = true;
         let time_zone = self.time_zone().to_owned();
         let DayCount { day, prompt_tokens, generated_tokens, has_warned } = self.today;
-        Some(Days { day, prompt_tokens, generated_tokens, has_warned, time_zone, left: self.left.clone() })
+        let (left, spenders) = (self.left.clone(), self.spenders.clone());
+        Some(Days { day, prompt_tokens, generated_tokens, has_warned, time_zone, left, spenders })
     }
 
     /// Whether the state file is out of date.
@@ -198,6 +256,15 @@ impl Ledger {
     /// Whether generation requests are refused until the next day.
     pub fn is_spent(&self) -> bool {
         self.limit_tokens.is_some_and(|limit| self.used() >= limit)
+    }
+
+    /// How the day goes.
+    pub fn state(&self) -> DayState {
+        match self.warn_at() {
+            _ if self.is_spent() => DayState::Spent,
+            Some(warn_at) if self.used() >= warn_at => DayState::Warned,
+            _ => DayState::Ok,
+        }
     }
 
     /// Prompt and generated tokens of the day.

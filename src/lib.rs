@@ -24,7 +24,7 @@
 //! 7. The session's exchange asks for a connection of its own and sends the request.
 //!    What was refused for the moment or lost before an answer is tried again, by the rules of [`retry`].
 //! 8. [`relay`] passes the response on through the [`outbox`]; [`usage`] watches it go by.
-//! 9. The reservation is settled, the [`ledger`] counts the day, [`stats`] counts everything; [`state`] is what
+//! 9. The reservation is settled, the [`ledger`] counts the day, [`stats`] counts everything, and [`history`] keeps the last hour; [`state`] is what
 //!    another run needs of that.
 //!
 //! What cannot be served ends in a [`rejection`]; what goes wrong at the upstream is a [`failure`].
@@ -64,6 +64,7 @@ pub mod outbox;
 pub mod relay;
 pub mod usage;
 
+pub mod history;
 pub mod ledger;
 pub mod state;
 pub mod stats;

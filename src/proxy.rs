@@ -17,10 +17,15 @@ use crate::{
     config::Config,
     context::Context,
     event::{ConnId, Input, Output, Timer},
+    http::write::Answer,
     memory::GoesOn,
+    route::Page,
     session::Session,
     state::Restored,
-    status,
+    status::{
+        self,
+        live::{Live, ROWS_MAX},
+    },
     time::{Mono, Now},
 };
 
@@ -127,6 +132,7 @@ impl Proxy {
                 Timer::Admission => {}
                 Timer::Save => self.ctx.save_state(now),
                 Timer::StatsLine => status::stats_line(&mut self.ctx, now),
+                Timer::Sample => self.ctx.sample(now),
                 Timer::DrainEnd => self.stop(now),
             }
         }
@@ -199,9 +205,41 @@ impl Proxy {
         self.sessions.get(&self.ctx.owner_of(conn).unwrap_or(conn))
     }
 
-    /// After each thing that happened to a session: counts what is held for it, lets read on whoever may
-    /// now, notes whether it is idle, and forgets it if it has ended.
+    /// Makes the page that a session was asked for, if it was.
+    fn answer_page(&mut self, client: ConnId, now: Now) {
+        let Some((page, query)) = self.sessions.get(&client).and_then(Session::asked_page) else { return };
+        let answer = match page {
+            Page::Root => status::root(),
+            Page::Dashboard => status::dashboard::page(),
+            Page::Health => status::health::page(&self.ctx, now),
+            Page::Usage => self.usage(now),
+            Page::History => status::history::page(&self.ctx, status::history::since(query), now),
+            Page::Settings => status::settings::page(&self.ctx),
+        };
+        let session = self.sessions.get_mut(&client).expect("it has asked");
+        session.answer_page(&answer, &mut self.ctx, now);
+    }
+
+    fn usage(&mut self, now: Now) -> Answer {
+        let Self { sessions, ctx, .. } = self;
+        let mut live = Live::default();
+        for (expected, refusal) in status::live::expected(ctx, now.mono) {
+            live.waiting.extend(sessions[&expected.client].queued(expected, refusal, now.mono));
+        }
+        if ctx.stats.paused > 0 {
+            live.waiting.extend(sessions.values().filter_map(|session| session.paused(now.mono)));
+            live.waiting.sort_by_key(|request| request.expected_wait(now.mono));
+            live.waiting.truncate(ROWS_MAX);
+        }
+        let served = ctx.served_clients().take(ROWS_MAX);
+        live.running = served.filter_map(|client| sessions[&client].running(now.mono)).collect();
+        status::usage::page(ctx, &live, now)
+    }
+
+    /// After each thing that happened to a session: makes the page that it was asked for, counts what is held for it,
+    /// lets read on whoever may now, notes whether it is idle, and forgets it if it has ended.
     fn account(&mut self, client: ConnId, now: Now) {
+        self.answer_page(client, now);
         let Some(session) = self.sessions.get_mut(&client) else { return };
         let (was_tight, was_read) = (self.ctx.memory.is_tight(), self.ctx.memory.reading());
         let (before, after) = session.renew_note();
@@ -261,6 +299,7 @@ impl Proxy {
             session.admitted(reservation, &mut self.ctx, now);
             self.account(waiter.client, now);
         }
+        self.ctx.history.note_queue(self.ctx.admission.waiting());
         self.ctx.set_admission_alarm();
     }
 }

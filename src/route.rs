@@ -5,16 +5,59 @@ use crate::config::Upstream;
 /// What a request's method and target ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// `GET /` or `HEAD /`: a sign of life. Claude Code probes with the latter, without a key.
-    Root,
-    /// `/health`
-    Health,
-    /// `/usage`
-    Usage,
-    /// A page of the proxy's own, with a method that it does not know.
+    /// A page of the proxy's own.
+    Page(Page),
+    /// One of these, with a method that it does not know.
     PageMethodNotAllowed,
     /// Everything else.
     Forward(Forward),
+}
+
+/// A page of the proxy's own. All of them know `GET` and `HEAD` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// `/`: a sign of life. Claude Code probes it with `HEAD`, without a key.
+    Root,
+    /// `/dashboard`: what the others say, for people.
+    Dashboard,
+    /// `/health`: whether the proxy works.
+    Health,
+    /// `/usage`: what goes on now, and the day.
+    Usage,
+    /// `/history`: the last hour.
+    History,
+    /// `/settings`: what is in force, and where it came from.
+    Settings,
+}
+
+impl Page {
+    /// Every page, in the order in which they are shown.
+    pub const ALL: [Self; 6] =
+        [Self::Root, Self::Dashboard, Self::Health, Self::Usage, Self::History, Self::Settings];
+
+    /// Its path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Root => "/",
+            Self::Dashboard => "/dashboard",
+            Self::Health => "/health",
+            Self::Usage => "/usage",
+            Self::History => "/history",
+            Self::Settings => "/settings",
+        }
+    }
+
+    /// Whether it tells anything of what the proxy does. The dashboard by itself is the same for everybody; what it
+    /// shows it asks the other pages for, with the secret if there is one, which browsers cannot send with an address.
+    pub const fn shows_something(self) -> bool {
+        !matches!(self, Self::Dashboard)
+    }
+
+    /// The page of a target, whatever its query.
+    pub fn of(target: &str) -> Option<Self> {
+        let path = without_query(target);
+        Self::ALL.into_iter().find(|page| page.path() == path)
+    }
 }
 
 /// A request for the upstream.
@@ -50,14 +93,10 @@ impl Dialect {
 
 /// Decides where a request goes.
 pub fn route(method: &str, target: &str, upstream: &Upstream) -> Route {
-    let path = without_query(target);
-    let is_read = matches!(method, "GET" | "HEAD");
-    match path {
-        "/" if is_read => Route::Root,
-        "/health" if is_read => Route::Health,
-        "/usage" if is_read => Route::Usage,
-        "/" | "/health" | "/usage" => Route::PageMethodNotAllowed,
-        _ => Route::Forward(forward(method, target, &upstream.base_path)),
+    match Page::of(target) {
+        Some(page) if matches!(method, "GET" | "HEAD") => Route::Page(page),
+        Some(_) => Route::PageMethodNotAllowed,
+        None => Route::Forward(forward(method, target, &upstream.base_path)),
     }
 }
 
@@ -91,6 +130,11 @@ fn only_answers(path: &str) -> bool {
     ENDPOINTS.iter().any(|endpoint| path.ends_with(endpoint))
 }
 
+/// The query of a target, without its question mark; empty where there is none.
+pub fn query_of(target: &str) -> &str {
+    target.split_once('?').map_or("", |(_, query)| query)
+}
+
 fn without_query(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
@@ -112,10 +156,11 @@ mod tests {
 
     #[test]
     fn own_pages_are_read_only() {
-        assert_eq!(to_fireworks("HEAD", "/"), Route::Root);
-        assert_eq!(to_fireworks("GET", "/?x=1"), Route::Root);
-        assert_eq!(to_fireworks("GET", "/health"), Route::Health);
-        assert_eq!(to_fireworks("HEAD", "/usage"), Route::Usage);
+        for (target, page) in [("/", Page::Root), ("/?x=1", Page::Root), ("/usage", Page::Usage)] {
+            for method in ["GET", "HEAD"] {
+                assert_eq!(to_fireworks(method, target), Route::Page(page));
+            }
+        }
         assert_eq!(to_fireworks("POST", "/usage"), Route::PageMethodNotAllowed);
         assert_eq!(to_fireworks("POST", "/?x"), Route::PageMethodNotAllowed);
         assert_eq!(forwarded("GET", "/healthy").target, "/inference/healthy");

@@ -4,7 +4,7 @@
 //! The two parts are worth different care. A count that cannot be read in full is none, and the operator hears of it.
 //! What was learned is a help and no more: whatever of it cannot be used is passed over, and never costs the count.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
         Budgets,
         knowledge::{Knowledge, MODELS_MAX},
     },
-    ledger::{Days, Ledger},
+    inspect::NAME_CHARS_MAX,
+    ledger::{Days, Ledger, NAMES_MAX, Named, Names, Spenders},
     time::Now,
 };
 
@@ -37,6 +38,10 @@ struct Written {
     #[serde(flatten)]
     days: Days,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    by_model: Vec<Named>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    by_session: Vec<Named>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     learned: Vec<Knowledge>,
 }
 
@@ -46,20 +51,24 @@ struct Form {
     version: u32,
 }
 
-/// The file as what was learned is read from it. The counts are read by themselves, so that nothing here harms them.
+/// The file as all else is read from it. The counts are read by themselves, so that nothing here harms them.
 #[derive(Deserialize, Default)]
-struct Learned {
-    #[serde(default)]
-    learned: Vec<Value>,
+#[serde(default)]
+struct Beside {
+    by_model: Value,
+    by_session: Value,
+    learned: Value,
 }
 
 /// Takes up what a state file holds: the count of this day goes on, if there is one, and so does what was learned.
 pub fn restore(file: &[u8], ledger: &mut Ledger, budgets: &mut Budgets, now: Now) -> Restored {
-    let days = match days(file) {
+    let mut days = match days(file) {
         Ok(days) => days,
         Err(why) => return Restored::Damaged(why),
     };
-    budgets.take_in(learned(file), now);
+    let Beside { by_model, by_session, learned } = serde_json::from_slice(file).unwrap_or_default();
+    days.spenders = Spenders { models: names(by_model), sessions: names(by_session) };
+    budgets.take_in(usable(learned, MODELS_MAX).collect(), now);
     let date = days.date();
     if ledger.restore(days) { Restored::Continued } else { Restored::OtherDay(date) }
 }
@@ -73,16 +82,24 @@ fn days(file: &[u8]) -> Result<Days, String> {
     serde_json::from_slice(file).map_err(|error| error.to_string())
 }
 
-/// What was learned, as far as it can be read.
-fn learned(file: &[u8]) -> Vec<Knowledge> {
-    let Learned { learned } = serde_json::from_slice(file).unwrap_or_default();
-    learned.into_iter().take(MODELS_MAX).filter_map(|entry| serde_json::from_value(entry).ok()).collect()
+/// Who has spent the day's tokens, as far as it can be read.
+fn names(kept: Value) -> Names {
+    let is_short = |named: &Named| named.name.chars().nth(NAME_CHARS_MAX).is_none();
+    Names::restored(usable(kept, NAMES_MAX).filter(is_short))
+}
+
+/// The entries of a list that can be read, of so many at most.
+fn usable<T: DeserializeOwned>(list: Value, entries_max: usize) -> impl Iterator<Item = T> {
+    let entries = if let Value::Array(entries) = list { entries } else { Vec::new() };
+    entries.into_iter().take(entries_max).filter_map(|entry| serde_json::from_value(entry).ok())
 }
 
 /// The content for the state file, if the count in it is out of date; then it counts as saved.
 pub fn snapshot(ledger: &mut Ledger, budgets: &Budgets, now: Now) -> Option<Vec<u8>> {
     let days = ledger.snapshot()?;
-    let written = Written { version: VERSION, days, learned: budgets.knowledge(now) };
+    let Spenders { models, sessions } = &days.spenders;
+    let (by_model, by_session) = (models.largest_first(), sessions.largest_first());
+    let written = Written { version: VERSION, days, by_model, by_session, learned: budgets.knowledge(now) };
     let mut file = serde_json::to_vec(&written).expect("plain fields have a JSON form");
     file.push(b'\n');
     Some(file)

@@ -49,6 +49,8 @@ pub struct Stats {
     failures: BTreeMap<(Reach, &'static str), u64>,
     /// The latest waits, oldest first.
     waits: VecDeque<Duration>,
+    /// How many requests were started.
+    started: u64,
     /// Admissions within the last minute, by second.
     admissions: VecDeque<(u64, u64)>,
 }
@@ -57,6 +59,7 @@ impl Stats {
     /// Counts a request that left the queue for the upstream after waiting so long.
     pub fn admitted(&mut self, waited: Duration, now: Mono) {
         self.in_flight += 1;
+        self.started += 1;
         if self.waits.len() == WAITS_MAX {
             self.waits.pop_front();
         }
@@ -95,6 +98,16 @@ impl Stats {
         self.failures.get(&(reach, class)).copied().unwrap_or_default()
     }
 
+    /// Everything that went wrong so far.
+    pub fn all_failures(&self) -> &BTreeMap<(Reach, &'static str), u64> {
+        &self.failures
+    }
+
+    /// How many requests were started so far.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
     /// Keeps the latest failure for the pages.
     pub fn upstream_failed(&mut self, text: String, now: Wall) {
         self.last_error = Some((now, text));
@@ -108,14 +121,14 @@ impl Stats {
 
     /// The waits that 50, 95 and 99 percent of the latest requests did not exceed.
     pub fn wait_percentiles(&self) -> [Duration; 3] {
-        let mut sorted: Vec<Duration> = self.waits.iter().copied().collect();
-        sorted.sort_unstable();
-        // The nearest rank: the smallest wait that is not exceeded by so many of a hundred.
-        let percentile = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100);
-            sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-        };
-        [percentile(50), percentile(95), percentile(99)]
+        percentiles(self.waits.iter().copied().collect(), [50, 95, 99])
+    }
+
+    /// The waits that 50 and 95 percent of the latest so many did not exceed; `None` of none.
+    pub fn percentiles_of_latest(&self, count: u64) -> Option<[Duration; 2]> {
+        let count = usize::try_from(count).unwrap_or(WAITS_MAX).min(self.waits.len());
+        let latest = self.waits.iter().rev().take(count).copied().collect();
+        (count > 0).then(|| percentiles(latest, [50, 95]))
     }
 
     fn forget_old_admissions(&mut self, now: Mono) {
@@ -124,6 +137,15 @@ impl Stats {
             self.admissions.pop_front();
         }
     }
+}
+
+/// The nearest ranks: the smallest waits that are not exceeded by so many of a hundred.
+fn percentiles<const N: usize>(mut waits: Vec<Duration>, percents: [usize; N]) -> [Duration; N] {
+    waits.sort_unstable();
+    percents.map(|percent| {
+        let rank = (waits.len() * percent).div_ceil(100);
+        waits.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    })
 }
 
 #[cfg(test)]

@@ -17,10 +17,10 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 26] = [
+const EDGES: [(&str, &[&str]); 27] = [
     ("main", &["net", "proxy"]),
     ("net", &["proxy", "event", "failure", "outage", "state"]),
-    ("proxy", &["session", "context", "event", "memory", "state", "status"]),
+    ("proxy", &["session", "context", "event", "http", "memory", "route", "state", "status"]),
     (
         "session",
         &[
@@ -42,9 +42,27 @@ const EDGES: [(&str, &[&str]); 26] = [
             "status",
         ],
     ),
-    ("context", &["admission", "event", "ledger", "memory", "outage", "queue", "retry", "state", "stats"]),
+    (
+        "context",
+        &["admission", "event", "history", "ledger", "memory", "outage", "queue", "retry", "state", "stats"],
+    ),
+    ("history", &["budget", "failure", "stats"]),
     ("memory", &["event"]),
-    ("status", &["budget", "context", "failure", "http", "stats"]),
+    (
+        "status",
+        &[
+            "admission",
+            "budget",
+            "context",
+            "event",
+            "failure",
+            "history",
+            "http",
+            "ledger",
+            "route",
+            "stats",
+        ],
+    ),
     ("admission", &["budget", "queue"]),
     ("relay", &["http", "outbox", "usage"]),
     ("access", &["http"]),
@@ -59,7 +77,7 @@ const EDGES: [(&str, &[&str]); 26] = [
     ("budget", &["inspect"]),
     ("queue", &[]),
     ("outbox", &[]),
-    ("state", &["budget", "ledger"]),
+    ("state", &["budget", "inspect", "ledger"]),
     ("ledger", &[]),
     ("stats", &["failure"]),
     ("failure", &[]),

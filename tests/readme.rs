@@ -1,4 +1,4 @@
-//! The README against the program: its commands, its settings, the fields of its pages, its errors.
+//! The README against the program: its commands, its settings, its pages, its errors.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod support;
@@ -12,11 +12,12 @@ use fireworks_proxy::{
     failure::{Failure, FailureClass},
     http::HttpError,
     rejection::Rejection,
+    route::Page,
 };
-use serde_json::Value;
 use support::{fake::FakeFireworks, proxy::ProxyUnderTest};
 
 const README: &str = include_str!("../README.md");
+const PAGES: &str = include_str!("../PAGES.md");
 
 /// What stands in a table's cell where the program has nothing.
 const NONE: &str = "–";
@@ -63,58 +64,11 @@ fn the_table_of_settings_is_the_programs() {
 }
 
 #[test]
-fn the_fields_of_the_pages_are_documented_and_no_others() {
-    let fake = FakeFireworks::start_default();
-    let proxy = ProxyUnderTest::start(&fake, &[]);
-    let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
-    let key = ("Authorization", "Bearer fw_test");
-    for (headers, status) in [(&[key][..], 200), (&[key, ("x-fake-status", "503")], 503)] {
-        assert_eq!(proxy.post("/v1/chat/completions", headers, body).status(), status);
-    }
-    for (heading, page) in [("`GET /health`", proxy.health()), ("`GET /usage`", proxy.usage())] {
-        let (_, part) =
-            section("Pages").split_once(&format!("### {heading}\n")).expect("a part for each page");
-        let part = part.split("\n### ").next().expect("a split has a first part");
-        let mut real = BTreeSet::new();
-        collect_fields(&page, "", &mut real);
-        let documented = rows(part).map(|row| row[0].to_owned()).filter(|name| is_field(name));
-        assert_eq!(documented.collect::<BTreeSet<_>>(), real, "{heading}: {page:#}");
-        for name in real.iter().filter_map(|path| path.rsplit('.').next()).filter(|name| *name != "*") {
-            assert!(part.contains(&format!("\"{name}\":")), "{name} in the sample of {heading}");
-        }
-    }
-}
-
-/// Whether a table's first cell is a field, and not the table's head or the line under it.
-fn is_field(cell: &str) -> bool {
-    cell != "field" && !cell.starts_with("---")
-}
-
-/// The dotted path of every field. The fields of the three budgets are alike, and are named once.
-fn collect_fields(value: &Value, path: &str, fields: &mut BTreeSet<String>) {
-    match value {
-        Value::Array(items) => {
-            assert!(!items.is_empty(), "{path} is empty, so its fields cannot be seen");
-            for item in items {
-                collect_fields(item, &format!("{path}[]"), fields);
-            }
-        }
-        Value::Object(members) => {
-            let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-            for (name, member) in members {
-                fields.insert(below(name));
-                // The three budgets are alike, and so are the classes of failures: each is a code.
-                let is_alike = path.ends_with(".budgets") || path == "failures";
-                if path == "failures.*" {
-                    fields.remove(&below(name));
-                    fields.insert(below("*"));
-                    continue;
-                }
-                collect_fields(member, &below(if is_alike { "*" } else { name }), fields);
-            }
-        }
-        _ => {}
-    }
+fn the_table_of_pages_is_the_programs() {
+    let documented: Vec<&str> =
+        rows(section("Pages")).map(|row| row[0]).filter(|name| name.starts_with('/')).collect();
+    let real: Vec<&str> = Page::ALL.iter().skip(1).map(|page| page.path()).collect();
+    assert_eq!(documented, real);
 }
 
 #[test]
@@ -133,7 +87,7 @@ fn every_class_of_failure_is_a_documented_code_in_the_sample_too() {
             codes.contains(class.as_str()) || ["client_gone", "stopped"].contains(&class.as_str()),
             "{class}"
         );
-        assert!(section("Pages").contains(&format!("\"{class}\":")), "{class} in the sample");
+        assert!(PAGES.contains(&format!("\"{class}\":")), "{class} in the sample");
     }
 }
 

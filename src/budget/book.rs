@@ -145,6 +145,15 @@ impl Book {
         Err(until.into_iter().chain(empty_at).chain(doubted_until).min())
     }
 
+    /// When so much may be used at once behind what is used at once before it.
+    pub(super) fn flows_at(&self, before: &Outlook, cost: &Outlook, now: Mono) -> Mono {
+        if !self.techniques.has(Technique::Burst) || cost.total == 0 {
+            return now;
+        }
+        let limit = self.limit.tokens_per_minute(now);
+        self.burst.room_behind(self.pending.total + before.total, cost.total, limit, now)
+    }
+
     /// What is used now, for a request that starts.
     pub(super) fn level(&mut self, now: Mono) -> Level {
         Level { minute: self.window.used(now), at_once: self.burst.taken(now) }

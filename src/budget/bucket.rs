@@ -52,6 +52,13 @@ impl RequestBucket {
         }
     }
 
+    /// How long the `nth` request from now has to wait, the first one being 1, if nobody else takes any.
+    pub fn wait_for(&self, nth: usize, now: Mono) -> Duration {
+        let nth = u32::try_from(nth).unwrap_or(u32::MAX);
+        let flows_in = self.full_at.max(now) + self.interval.saturating_mul(nth.saturating_sub(1));
+        (flows_in - self.interval * (self.capacity - 1)).since(now)
+    }
+
     /// Whole requests in the bucket.
     pub fn available(&self, now: Mono) -> u32 {
         let missing = self.full_at.since(now).as_micros().div_ceil(self.interval.as_micros().max(1));
@@ -117,5 +124,16 @@ mod tests {
         assert_eq!(drain(&mut bucket, later), 0, "the burst of this second is out");
         bucket.give_back(later);
         assert_eq!(drain(&mut bucket, later), 1);
+    }
+
+    #[test]
+    fn each_in_a_row_waits_for_its_own_request() {
+        let mut bucket = RequestBucket::new(2.0);
+        let now = Mono::ZERO + SECOND;
+        let waits = |bucket: &RequestBucket| [1, 2, 3, 5].map(|nth| bucket.wait_for(nth, now).as_millis());
+        assert_eq!(waits(&bucket), [0, 0, 500, 1_500]);
+        drain(&mut bucket, now);
+        assert_eq!(waits(&bucket), [500, 1_000, 1_500, 2_500]);
+        assert_eq!(bucket.wait_for(1, now), bucket.check(now).expect_err("it is empty").since(now));
     }
 }

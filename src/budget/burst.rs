@@ -91,6 +91,12 @@ impl Burst {
         self.full_at + span_of(tokens, per_minute).min(self.span) - self.span
     }
 
+    /// The same if so much is taken out before.
+    pub(super) fn room_behind(&self, before: u64, tokens: u64, per_minute: u64, now: Mono) -> Mono {
+        let full_at = self.full_at.max(now) + span_of(before, per_minute);
+        full_at + span_of(tokens, per_minute).min(self.span) - self.span
+    }
+
     /// What was taken out and has not flowed back, as the time that this takes.
     pub(super) fn taken(&self, now: Mono) -> Duration {
         self.full_at.since(now)

@@ -49,6 +49,11 @@ pub fn guess_tokens(narrow: u64, wide: u64, attachments: u64, chars_per_token: f
 pub struct Demand(pub [Outlook; 3]);
 
 impl Demand {
+    /// Adds what another request will cost.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(sum, outlook)| sum.add(outlook));
+    }
+
     /// What it will have cost in the end.
     pub const fn tokens(&self) -> Tokens {
         let [prompt, uncached_prompt, generated] = &self.0;

@@ -128,8 +128,18 @@ impl Lane {
     /// What to wait for, and when it is worth asking again.
     pub(super) fn check(&mut self, demand: &Demand, before: &Demand, now: Mono) -> Result<(), Refusal> {
         let slowed = |until| Refusal { waits_for: WaitsFor::Pace, until: Some(until) };
-        let is_near = self.books.iter_mut().any(|book| book.load(now) >= NEARLY);
+        let is_near = self.is_near(now);
         self.pace.check(is_near, now).map_err(slowed)?;
+        self.check_tokens(demand, before, now)
+    }
+
+    /// The same without the pace.
+    pub(super) fn check_tokens(
+        &mut self,
+        demand: &Demand,
+        before: &Demand,
+        now: Mono,
+    ) -> Result<(), Refusal> {
         let mut refusals = Dimension::ALL.into_iter().filter_map(|dimension| {
             let book = &mut self.books[dimension as usize];
             let until =
@@ -143,6 +153,29 @@ impl Lane {
                 || right.until.is_some_and(|right| left.until.is_some_and(|left| left > right))
         };
         Err(refusals.fold(first, |longest, other| if is_longer(&other, &longest) { other } else { longest }))
+    }
+
+    /// When its pace lets the next request start, and how long after each the one behind it.
+    pub(super) fn spacing(&mut self, now: Mono) -> (Mono, Duration) {
+        let is_near = self.is_near(now);
+        let next_start = self.pace.check(is_near, now).err().unwrap_or(now);
+        (next_start, self.pace.gap(is_near, now))
+    }
+
+    /// When what a request uses at once will have flowed into all budgets, behind what those before it use.
+    pub(super) fn flows_at(&self, demand: &Demand, before: &Demand, now: Mono) -> Mono {
+        let of = |index: usize| self.books[index].flows_at(&before.0[index], &demand.0[index], now);
+        of(0).max(of(1)).max(of(2))
+    }
+
+    /// How many requests it has started within the last minute.
+    pub fn starts(&mut self, now: Mono) -> u64 {
+        self.pace.starts(now)
+    }
+
+    /// Whether one of its budgets is nearly used up.
+    fn is_near(&mut self, now: Mono) -> bool {
+        self.books.iter_mut().any(|book| book.load(now) >= NEARLY)
     }
 
     pub(super) fn reserve(&mut self, demand: &Demand, now: Mono) -> Start {

@@ -13,6 +13,7 @@ mod bucket;
 mod burst;
 pub mod cached;
 pub mod demand;
+mod forecast;
 pub mod knowledge;
 mod lane;
 mod learned;
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 
 pub use bucket::RequestBucket;
 use demand::{Asked, Demand, Times};
+pub use forecast::Forecast;
 use knowledge::{Archive, Knowledge};
 pub use lane::{Balance, Lane};
 use lane::{LaneRules, Start};
@@ -176,6 +178,16 @@ impl Reservation {
     /// What was reserved.
     pub const fn held(&self) -> Tokens {
         self.held.tokens()
+    }
+
+    /// Since when there is room for it.
+    pub const fn taken_at(&self) -> Mono {
+        self.taken_at
+    }
+
+    /// When the first of its answer's text came, if some has.
+    pub const fn first_token_at(&self) -> Option<Mono> {
+        self.begun_at
     }
 }
 

@@ -139,6 +139,16 @@ impl Pace {
         if earliest <= now { Ok(()) } else { Err(earliest) }
     }
 
+    /// How long after a start the next one may come, as things stand.
+    pub(super) fn gap(&mut self, is_near: bool, now: Mono) -> Duration {
+        self.smooth_gap(is_near, now).unwrap_or_default().max(self.gap)
+    }
+
+    /// How many requests were started within the last minute.
+    pub(super) fn starts(&mut self, now: Mono) -> u64 {
+        self.starts.used(now)
+    }
+
     /// The time between two starts, where they may not all come at once: near a limit, so that few are under way when
     /// it turns out to have been lowered; and where starts that rise too fast may have been refused.
     #[expect(clippy::cast_precision_loss, reason = "there are few starts in a minute")]

@@ -8,7 +8,7 @@ mod names;
 mod prefixes;
 
 use digest::Digest;
-pub use names::NAME_CHARS_MAX;
+pub use names::{NAME_CHARS_MAX, client_name};
 use names::{session_in_head, session_in_user_id, short_name};
 pub use prefixes::{ContentSize, PREFIXES_MAX, Prefix};
 use prefixes::{Event, Part, PrefixBuilder};

@@ -6,6 +6,9 @@ use crate::http::head::Fields;
 /// characters; real names are under 100.
 pub const NAME_CHARS_MAX: usize = 256;
 
+/// The longest name of a client that is shown.
+const CLIENT_NAME_CHARS_MAX: usize = 64;
+
 /// The fields in which agents name their session, the most specific first.
 const SESSION_FIELDS: [&str; 5] = [
     "x-claude-code-session-id",
@@ -17,6 +20,13 @@ const SESSION_FIELDS: [&str; 5] = [
 
 pub(super) fn session_in_head(fields: &Fields) -> Option<String> {
     SESSION_FIELDS.iter().find_map(|name| fields.text(name)).and_then(short_name)
+}
+
+/// The program that sent a request: the first product of its `User-Agent` (RFC 9110, section 10.1.5), such as
+/// `claude-cli/2.1.197`.
+pub fn client_name(fields: &Fields) -> Option<&str> {
+    let product = fields.text("user-agent")?.split_ascii_whitespace().next()?;
+    Some(product.char_indices().nth(CLIENT_NAME_CHARS_MAX).map_or(product, |(end, _)| &product[..end]))
 }
 
 /// A name as it is kept: not empty, and not longer than anyone would choose.
@@ -35,6 +45,19 @@ pub(super) fn session_in_user_id(user_id: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::{http::head::parse_request, inspect::Inspection};
+
+    #[test]
+    fn a_client_is_named_by_its_first_product() {
+        let name = |agent: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n");
+            let head = parse_request(head.as_bytes()).expect("accepted");
+            client_name(&head.fields).map(str::to_owned)
+        };
+        assert_eq!(name("claude-cli/2.1.197 (external, cli)").as_deref(), Some("claude-cli/2.1.197"));
+        assert_eq!(name("curl/8.5.0").as_deref(), Some("curl/8.5.0"));
+        assert_eq!(name(" "), None);
+        assert_eq!(name(&"x".repeat(100)).map(|name| name.len()), Some(CLIENT_NAME_CHARS_MAX));
+    }
 
     #[test]
     fn sessions_are_named_in_the_head_or_the_body() {

@@ -235,7 +235,8 @@ fn count_report(job: &Job, relay: Option<&Relay>, ctx: &mut Context, now: Now) {
     if job.lane.is_some() {
         let report = relay.map(|relay| relay.meter.report()).unwrap_or_default();
         let prompt = report.prompt().map_or(0, |(prompt, _)| prompt);
-        ctx.count_tokens(prompt, report.generated().unwrap_or(0), now);
+        let spender = (job.model.as_deref().unwrap_or(""), job.session_or_client());
+        ctx.count_tokens(spender, (prompt, report.generated().unwrap_or(0)), now);
     }
 }
 

@@ -204,6 +204,32 @@ impl Exchange {
         true
     }
 
+    /// The same in one word, for people.
+    pub(super) fn stage_name(&self) -> &'static str {
+        match &self.stage {
+            Stage::Connecting => "connecting",
+            Stage::Head { .. } if !self.is_sent() => "sending",
+            Stage::Head { .. } | Stage::Held(_) => "awaiting",
+            Stage::Body(_) => "streaming",
+        }
+    }
+
+    /// Since when the request is on its way.
+    pub(super) fn admitted_at(&self) -> Mono {
+        self.reservation.admitted_at()
+    }
+
+    /// When the first of the answer's text came, if some has.
+    pub(super) fn first_token_at(&self) -> Option<Mono> {
+        self.reservation.first_token_at()
+    }
+
+    /// The tokens that have come, by the length of the text.
+    pub(super) fn generated_so_far(&self) -> u64 {
+        let text = self.relay().and_then(|relay| relay.meter.generated_text());
+        text.map_or(0, answering::generated_tokens)
+    }
+
     /// How far the request has come in this try.
     pub(super) fn reach(&self) -> Reach {
         match &self.stage {
@@ -255,9 +281,10 @@ impl Exchange {
             }
             Stage::Body(relay) => {
                 relay.pass(bytes, outbox).map_err(|error| cut(error.to_string()))?;
-                let seen = relay.meter.generated_text().map_or(0, answering::generated_tokens);
+                let ended = relay.is_ended();
+                let seen = self.generated_so_far();
                 ctx.admission.progressed(&mut self.reservation, seen, now.mono);
-                Ok(if relay.is_ended() { Progress::Whole } else { Progress::More })
+                Ok(if ended { Progress::Whole } else { Progress::More })
             }
             Stage::Held(held) => Ok(if held.receive(bytes) { Progress::Held } else { Progress::More }),
         }

@@ -11,11 +11,10 @@ use crate::{
     failure::Reach,
     http::{
         head::{self, Framing, HeadSearch, RequestHead},
-        write::CONTINUE,
+        write::{Answer, CONTINUE},
     },
     rejection::Rejection,
-    route::{Dialect, Forward, Route, route},
-    status,
+    route::{Dialect, Forward, Page, Route, query_of, route},
     time::Now,
 };
 
@@ -41,7 +40,7 @@ impl Session {
                 }
                 self.inbox.extend_from_slice(bytes);
             }
-            Phase::Queued(..) | Phase::Paused(_) | Phase::Exchange(_) | Phase::Flush(_) => {
+            Phase::Page(..) | Phase::Queued(..) | Phase::Paused(_) | Phase::Exchange(_) | Phase::Flush(_) => {
                 self.inbox.extend_from_slice(bytes);
             }
         }
@@ -75,25 +74,41 @@ impl Session {
     }
 
     fn begin_request(&mut self, head: RequestHead, head_bytes: usize, ctx: &mut Context, now: Now) {
-        if let Err(denial) = access::check(&head, &ctx.config.access) {
+        let needs_secret = Page::of(&head.target).is_none_or(Page::shows_something);
+        if let Err(denial) = access::check(&head, &ctx.config.access, needs_secret) {
             return self.turn_away(&Rejection::Denied(denial), &head, ctx, now);
         }
-        let answer = match route(&head.method, &head.target, &ctx.config.upstream) {
-            Route::Root => status::root(),
-            Route::Health => status::health::page(ctx, now),
-            Route::Usage => status::usage::page(ctx, now),
-            Route::PageMethodNotAllowed => Rejection::PageMethod.answer(Dialect::OpenAi, Reach::NeverReached),
-            Route::Forward(forward) => return self.begin_upload((head, head_bytes), forward, ctx, now),
+        match route(&head.method, &head.target, &ctx.config.upstream) {
+            Route::Page(page) => self.phase = Phase::Page(page, Box::new(head)),
+            Route::PageMethodNotAllowed => {
+                let answer = Rejection::PageMethod.answer(Dialect::OpenAi, Reach::NeverReached);
+                self.answer(&answer, &head, after_page(&head), ctx, now);
+            }
+            Route::Forward(forward) => self.begin_upload((head, head_bytes), forward, ctx, now),
+        }
+    }
+
+    /// The page that was asked for, if one was, and with which query.
+    pub fn asked_page(&self) -> Option<(Page, &str)> {
+        match &self.phase {
+            Phase::Page(page, head) => Some((*page, query_of(&head.target))),
+            _ => None,
+        }
+    }
+
+    /// Answers with the page that was asked for.
+    pub fn answer_page(&mut self, page: &Answer, ctx: &mut Context, now: Now) {
+        let Phase::Page(_, head) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            unreachable!("a page was asked for");
         };
-        // A page's request has no body worth reading: if it brings one, the connection ends.
-        let next =
-            if head.keeps_alive() && head.framing == Framing::Empty { Next::Head } else { Next::Linger };
-        self.answer(&answer, &head, next, ctx, now);
+        self.answer(page, &head, after_page(&head), ctx, now);
+        self.advance(ctx, now);
     }
 
     fn begin_upload(&mut self, head: (RequestHead, usize), forward: Forward, ctx: &mut Context, now: Now) {
         let dialect = forward.dialect;
-        let mut upload = match Upload::new(head, forward, &ctx.config, now.mono) {
+        let id = ctx.next_request_id();
+        let mut upload = match Upload::new(id, head, forward, &ctx.config, now.mono) {
             Ok(upload) => upload,
             Err(error) => {
                 return self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now);
@@ -149,4 +164,9 @@ impl Session {
         self.phase = Phase::Queued(Box::new(job), ticket);
         self.set_deadline(deadline, ctx);
     }
+}
+
+/// A page's request has no body worth reading: if it brings one, the connection ends.
+fn after_page(head: &RequestHead) -> Next {
+    if head.keeps_alive() && head.framing == Framing::Empty { Next::Head } else { Next::Linger }
 }

@@ -7,14 +7,14 @@ use crate::{
     admission::Ticket,
     budget::{LaneId, demand::Asked},
     config::Config,
-    context::Context,
+    context::{Context, RequestId},
     failure::{Failure, Reach},
     http::{
         HttpError,
         body::BodyReader,
         head::{Fields, Framing, RequestHead},
     },
-    inspect::{ContentSize, Inspection, Inspector, TextSize},
+    inspect::{ContentSize, Inspection, Inspector, TextSize, client_name},
     memory::Share,
     route::Forward,
     time::Mono,
@@ -32,6 +32,7 @@ const BODY_BYTES_PER_SECOND_MIN: u64 = 4096;
 /// A request whose body is being read.
 #[derive(Debug)]
 pub(super) struct Upload {
+    pub(super) id: RequestId,
     pub(super) head: RequestHead,
     pub(super) forward: Forward,
     /// The length of the head.
@@ -51,6 +52,7 @@ impl Upload {
     /// # Errors
     /// The body announces more than `body_bytes_max`.
     pub(super) fn new(
+        id: RequestId,
         (head, head_bytes): (RequestHead, usize),
         forward: Forward,
         config: &Config,
@@ -65,6 +67,7 @@ impl Upload {
             return Err(HttpError::BodyTooLarge);
         }
         Ok(Self {
+            id,
             reader: BodyReader::new(head.framing),
             body: BodyBuffer::default(),
             inspector: forward.is_generation.then(Box::default),
@@ -132,6 +135,7 @@ impl Upload {
 /// A request that was read whole and is for the upstream.
 #[derive(Debug)]
 pub(super) struct Job {
+    pub(super) id: RequestId,
     pub(super) head: RequestHead,
     head_bytes: usize,
     pub(super) forward: Forward,
@@ -169,11 +173,12 @@ pub(super) struct Job {
 impl Job {
     /// Inspects a request that was read whole, and finds its lane.
     pub(super) fn new(upload: Upload, ctx: &mut Context, now: Mono) -> Self {
-        let Upload { head, head_bytes, forward, mut body, inspector, arrived, .. } = upload;
+        let Upload { id, head, head_bytes, forward, mut body, inspector, arrived, .. } = upload;
         // Of a chunked body nobody knew how long it would be.
         body.complete();
         let inspection = inspector.map(|inspector| inspector.finish(&head.fields)).unwrap_or_default();
         let mut job = Self {
+            id,
             asked: asked(&inspection, body.len()),
             hold_until: hold_until(&head, arrived, now, &ctx.config),
             wait_left: ctx.config.max_wait,
@@ -208,6 +213,11 @@ impl Job {
             let model = self.model.as_deref().unwrap_or("");
             self.lane = Some(ctx.admission.find_or_add_lane(credential, model, now));
         }
+    }
+
+    /// Who sent it, as far as it says: the agent's session, or else its program.
+    pub(super) fn session_or_client(&self) -> &str {
+        self.agent_session.as_deref().or_else(|| client_name(&self.head.fields)).unwrap_or("")
     }
 
     /// The memory that it takes.
@@ -303,7 +313,8 @@ mod tests {
             dialect: Dialect::Anthropic,
         };
         let config = Config { body_bytes_max, ..Config::defaults() };
-        Upload::new((head, 100), forward, &config, Mono::ZERO)
+        let id = Context::new(Config::defaults(), 0, Now::default()).next_request_id();
+        Upload::new(id, (head, 100), forward, &config, Mono::ZERO)
     }
 
     fn job(fields: &str, body: &str) -> Job {

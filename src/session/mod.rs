@@ -21,6 +21,7 @@ mod ending;
 mod exchange;
 mod intake;
 mod job;
+mod live;
 mod retrying;
 
 use std::time::Duration;
@@ -29,11 +30,15 @@ use crate::{
     admission::{Reservation, Ticket},
     context::Context,
     event::{ConnId, Input, Timer},
-    http::{HEAD_BYTES_MAX, head::HeadSearch},
+    http::{
+        HEAD_BYTES_MAX,
+        head::{HeadSearch, RequestHead},
+    },
     memory::{Memory, Share},
     outbox::Outbox,
     queue::wheel::TimerKey,
     rejection::Rejection,
+    route::Page,
     time::{Mono, Now},
 };
 
@@ -86,6 +91,8 @@ pub struct Note {
 enum Phase {
     /// Waiting for a request's head, or reading it.
     Head,
+    /// A page of our own was asked for, which is made of more than one session knows.
+    Page(Page, Box<RequestHead>),
     /// Reading a request's body.
     Body(Box<Upload>),
     /// Waiting for room in the budgets.
@@ -191,7 +198,9 @@ impl Session {
                 let left = HEAD_BYTES_MAX.saturating_sub(self.inbox.len());
                 Share { upload_left: Some(left), ..Share::default() }
             }
-            Phase::Head | Phase::Flush(_) | Phase::Linger | Phase::Closed => Share::default(),
+            Phase::Head | Phase::Page(..) | Phase::Flush(_) | Phase::Linger | Phase::Closed => {
+                Share::default()
+            }
         };
         share.held_bytes += self.inbox.capacity() + self.outbox.held_bytes();
         Note { share, idle_since: is_idle.then_some(self.idle_since) }
@@ -316,7 +325,7 @@ impl Session {
             Phase::Queued(..) => self.wait_is_over(ctx, now),
             Phase::Paused(_) => self.pause_is_over(ctx, now),
             Phase::Exchange(_) => self.exchange_timed_out(ctx, now),
-            Phase::Flush(_) | Phase::Linger | Phase::Closed => self.close(ctx),
+            Phase::Page(..) | Phase::Flush(_) | Phase::Linger | Phase::Closed => self.close(ctx),
         }
         self.advance(ctx, now);
     }
@@ -396,7 +405,9 @@ impl Session {
             // The answer is there, and costs nobody anything: it goes out, as far as it can.
             Phase::Flush(next) if !self.outbox.is_empty() && *next != Next::Close => *next = Next::Close,
             Phase::Closed => {}
-            Phase::Head | Phase::Body(_) | Phase::Flush(_) | Phase::Linger => self.close(ctx),
+            Phase::Head | Phase::Page(..) | Phase::Body(_) | Phase::Flush(_) | Phase::Linger => {
+                self.close(ctx);
+            }
         }
     }
 

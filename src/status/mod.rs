@@ -2,15 +2,19 @@
 //!
 //! Field names of the pages are documented in the README and stay as they are.
 
+pub mod dashboard;
 pub mod health;
+pub mod history;
+pub mod live;
 mod log_line;
+pub mod settings;
 pub mod usage;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{calendar, context::Context, http::write::Answer, time::Wall};
+use crate::{calendar, context::Context, http::write::Answer, route::Page, time::Wall};
 
 pub use log_line::{AccessRecord, RetryRecord, access_line, retry_line, stats_line};
 
@@ -21,7 +25,7 @@ pub fn root() -> Answer {
         &json!({
             "service": "fireworks-proxy",
             "version": env!("CARGO_PKG_VERSION"),
-            "pages": ["/health", "/usage"],
+            "pages": Page::ALL.iter().skip(1).map(|page| page.path()).collect::<Vec<_>>(),
         }),
     )
 }
@@ -47,6 +51,11 @@ fn protected(page: Answer, content_security_policy: &str) -> Answer {
 /// A moment in the configured time zone.
 fn moment(ctx: &Context, at: Wall) -> String {
     calendar::rfc3339(ctx.config.timezone, at)
+}
+
+/// Four digits of a keyed hash: tells keys apart, and tells nothing about them.
+fn credential(hash: u64) -> String {
+    format!("{:04x}", hash & 0xffff)
 }
 
 /// A span in seconds, to the millisecond.

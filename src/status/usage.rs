@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{moment, seconds};
+use super::{live::Live, moment, seconds};
 use crate::{
     budget::{Balance, Lane, LaneId, Refusal, WaitsFor, demand::Estimator},
     context::Context,
     failure::{CLIENT_GONE, FailureClass, Reach, STOPPED},
     http::write::Answer,
+    ledger::{Ledger, Names},
     stats::Stats,
     time::{Mono, Now},
 };
@@ -32,13 +33,18 @@ const OWN_CLASSES: [(Reach, &str); 14] = [
     (Reach::Acknowledged, STOPPED),
 ];
 
+/// The most models, and the most sessions, that the day is divided by.
+const NAMES_SHOWN_MAX: usize = 32;
+
 /// The page.
-pub fn page(ctx: &mut Context, now: Now) -> Answer {
+pub fn page(ctx: &mut Context, live: &Live<'_>, now: Now) -> Answer {
     ctx.roll_day(now);
     let [p50, p95, p99] = ctx.stats.wait_percentiles().map(seconds);
     super::page(
         200,
         &json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "started_at": moment(ctx, ctx.started_at()),
             "day": day(ctx),
             "requests": requests(ctx, now.mono),
             "failures": failures(&ctx.stats),
@@ -46,13 +52,17 @@ pub fn page(ctx: &mut Context, now: Now) -> Answer {
             "memory": memory(ctx),
             "bucket": bucket(ctx, now.mono),
             "lanes": lanes(ctx, now.mono),
+            "waiting": live.waiting(now.mono),
+            "running": live.running(now.mono),
         }),
     )
 }
 
 fn day(ctx: &Context) -> Value {
     let ledger = &ctx.ledger;
+    let spenders = ledger.spenders();
     json!({
+        "state": ledger.state().name(),
         "date": ledger.date(),
         "time_zone": ledger.time_zone(),
         "used": ledger.used(),
@@ -63,7 +73,25 @@ fn day(ctx: &Context) -> Value {
         "warn_at": ledger.warn_at(),
         "warned": ledger.has_warned(),
         "resets_at": moment(ctx, ledger.resets_at()),
+        "by_model": by_name(&spenders.models, ledger),
+        "by_session": by_name(&spenders.sessions, ledger),
     })
+}
+
+/// The names that have spent most, and at the end, without a name, what is left of the day's tokens.
+fn by_name(names: &Names, ledger: &Ledger) -> Vec<Value> {
+    let mut left = (ledger.prompt_tokens(), ledger.generated_tokens());
+    let mut row = |name: Option<String>, prompt: u64, generated: u64| {
+        left = (left.0.saturating_sub(prompt), left.1.saturating_sub(generated));
+        json!({"name": name, "prompt_tokens": prompt, "generated_tokens": generated})
+    };
+    let largest = names.largest_first().into_iter().take(NAMES_SHOWN_MAX);
+    let mut rows: Vec<Value> =
+        largest.map(|named| row(Some(named.name), named.prompt_tokens, named.generated_tokens)).collect();
+    if left != (0, 0) {
+        rows.push(json!({"name": null, "prompt_tokens": left.0, "generated_tokens": left.1}));
+    }
+    rows
 }
 
 fn requests(ctx: &mut Context, now: Mono) -> Value {
@@ -133,10 +161,11 @@ fn lane(lane: &mut Lane, queued: usize, refusal: Option<Refusal>, now: Mono) -> 
     let budgets = lane.balances(now).map(|balance| (balance.dimension.name().to_owned(), budget(&balance)));
     json!({
         "model": lane.model,
-        // Four digits of a keyed hash: tells keys apart, and tells nothing about them.
-        "credential": format!("{:04x}", lane.credential & 0xffff),
+        "credential": super::credential(lane.credential),
         "in_flight": lane.in_flight,
         "queued": queued,
+        "starts_60s": lane.starts(now),
+        "binds": lane.binding(now).name(),
         "waits_for": refusal.map(|refusal| refusal.waits_for.name()),
         "next_start_in_seconds": next_start.map(seconds),
         "waiting": refusal.map(|refusal| waiting(refusal.waits_for, next_start)),
