@@ -142,7 +142,8 @@ impl FailureClass {
         self.status() == 504
     }
 
-    const fn explanation(self) -> &'static str {
+    /// The class in words, with the upstream as "it".
+    pub const fn explanation(self) -> &'static str {
         match self {
             Self::Dns => "its name does not resolve",
             Self::ConnectRefused => "no address of it accepts the connection",

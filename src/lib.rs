@@ -28,7 +28,7 @@
 //!    another run needs of that.
 //!
 //! What cannot be served ends in a [`rejection`]; what goes wrong at the upstream is a [`failure`].
-//! What does not work around us is an [`outage`]. [`context`] is what all sessions share. [`config`],
+//! The command line's other answers are in [`cli`]. What does not work around us is an [`outage`]. [`context`] is what all sessions share. [`config`],
 //! [`time`] and [`calendar`] are known to all.
 //!
 //! # Invariants
@@ -77,6 +77,8 @@ pub mod context;
 pub mod event;
 pub mod memory;
 pub mod outage;
+
+pub mod cli;
 
 pub mod calendar;
 pub mod config;

@@ -12,9 +12,10 @@ use crate::{
         Budgets,
         knowledge::{Knowledge, MODELS_MAX},
     },
+    config::Config,
     inspect::NAME_CHARS_MAX,
     ledger::{Days, Ledger, NAMES_MAX, Named, Names, Spenders},
-    time::Now,
+    time::{Now, Wall},
 };
 
 /// The version of the file's form.
@@ -73,6 +74,17 @@ pub fn restore(file: &[u8], ledger: &mut Ledger, budgets: &mut Budgets, now: Now
     if ledger.restore(days) { Restored::Continued } else { Restored::OtherDay(date) }
 }
 
+/// What a start would make of a file, and the tokens that its day would begin with. For who looks and takes nothing up.
+pub fn preview(file: &[u8], config: &Config, now: Wall) -> (Restored, u64) {
+    let days = match days(file) {
+        Ok(days) => days,
+        Err(why) => return (Restored::Damaged(why), 0),
+    };
+    let (mut ledger, date) = (Ledger::new(config, now), days.date());
+    let restored = if ledger.restore(days) { Restored::Continued } else { Restored::OtherDay(date) };
+    (restored, ledger.used())
+}
+
 /// The counts, or why they cannot be read.
 fn days(file: &[u8]) -> Result<Days, String> {
     let Form { version } = serde_json::from_slice(file).map_err(|error| error.to_string())?;
@@ -108,7 +120,7 @@ pub fn snapshot(ledger: &mut Ledger, budgets: &Budgets, now: Now) -> Option<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{calendar::tests::utc, config::Config, time::Mono};
+    use crate::{calendar::tests::utc, time::Mono};
 
     fn config() -> Config {
         let timezone = time_tz::timezones::get_by_name("UTC").expect("a zone");
@@ -152,6 +164,15 @@ mod tests {
             let (restored, ledger, _) = restored(damaged.as_bytes(), noon(19));
             assert!(matches!(restored, Restored::Damaged(_)), "{damaged}");
             assert_eq!(ledger.used(), 0);
+        }
+    }
+
+    #[test]
+    fn a_preview_is_what_a_start_would_make_of_it() {
+        let file = saved(7, noon(19));
+        for (file, now) in [(&*file, noon(19)), (&*file, noon(20)), ("{", noon(19))] {
+            let (restored, ledger, _) = restored(file.as_bytes(), now);
+            assert_eq!(preview(file.as_bytes(), &config(), now.wall), (restored, ledger.used()));
         }
     }
 

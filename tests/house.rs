@@ -17,8 +17,9 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 27] = [
-    ("main", &["net", "proxy"]),
+const EDGES: [(&str, &[&str]); 28] = [
+    ("main", &["cli", "net", "proxy"]),
+    ("cli", &[]),
     ("net", &["proxy", "event", "failure", "outage", "state"]),
     ("proxy", &["session", "context", "event", "http", "memory", "route", "state", "status"]),
     (

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, iter::successors, time::Duration};
 use fireworks_proxy::{
     access::Denial,
     budget::WaitsFor,
+    cli::{self, Client, Command, Shell},
     config::SETTINGS,
     failure::{Failure, FailureClass},
     http::HttpError,
@@ -49,6 +50,59 @@ fn the_commands_of_the_quick_start_are_there() {
     for command in ["cargo run --release", "cargo test", "cargo run --release --example demo"] {
         assert!(lines.contains(&command), "{command}");
     }
+}
+
+/// What is written after the program's name in code, in blocks and in lines, word by word.
+fn command_lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let blocks = text.split("```").skip(1).step_by(2).flat_map(str::lines);
+    let prose = text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2));
+    let calls = blocks.chain(prose).filter_map(|code| {
+        let (before, call) = code.split_once("fireworks-proxy")?;
+        let is_call = before.is_empty() || before.ends_with("$(");
+        (is_call && call.starts_with(' ')).then_some(call)
+    });
+    // Up to what is the shell's: a comment, a pipe, an end of a substitution.
+    calls.filter_map(|call| call.split(['#', '|', ')']).next()).map(|call| call.split_whitespace().collect())
+}
+
+#[test]
+fn the_commands_are_known_to_the_program_and_every_one_is_shown() {
+    let mut shown = BTreeSet::new();
+    for words in command_lines(README) {
+        let invocation =
+            cli::parse(words.iter().map(Into::into)).unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        shown.insert(match invocation.command {
+            Command::Run => "run",
+            Command::Help => "help",
+            Command::Version => "version",
+            Command::Check => "check",
+            Command::PrintConfig => "print-config",
+            Command::Status { watch: false } => "status",
+            Command::Status { watch: true } => "watch",
+            Command::Env { .. } => "env",
+        });
+    }
+    let all = ["check", "env", "help", "print-config", "status", "version", "watch"];
+    assert_eq!(shown.into_iter().collect::<Vec<_>>(), all);
+    let section = section("Command line");
+    for name in Client::ALL.map(Client::name).into_iter().chain(Shell::ALL.map(Shell::name)) {
+        assert!(section.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn the_flags_that_the_prose_names_are_the_programs() {
+    let commands = ["--help", "--version", "--check", "--print-config", "--watch", "--shell"];
+    let mut seen = 0;
+    for code in [section("Settings"), section("Command line")].into_iter().flat_map(|text| text.split('`')) {
+        let Some(name) = code.split([' ', '=']).next().filter(|name| name.starts_with("--")) else {
+            continue;
+        };
+        let is_setting = SETTINGS.iter().any(|setting| setting.flag() == name);
+        assert!(is_setting || commands.contains(&name), "{name}");
+        seen += 1;
+    }
+    assert!(seen > 5, "the prose names some");
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! Owns what hosts are and when they are the same. Refuses to listen where other machines could come
 //! in without a secret. How a request is held against it is in the room `access`.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use super::{raw::ConfigError, raw::Raw, upstream::split_authority};
 
@@ -34,6 +37,26 @@ impl Host {
         }
         let error = || raw.error("FIREWORKS_PROXY_HOST", "localhost or an IP address of this machine");
         parse_address(text).map(Self::Address).ok_or_else(error)
+    }
+
+    /// The addresses by which this machine reaches the proxy, in the order to try them. Where all are
+    /// listened on, that is the loopback one.
+    pub fn reached_at(&self) -> Vec<IpAddr> {
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        match self {
+            Self::Localhost => vec![v4, v6],
+            Self::Address(IpAddr::V4(address)) if address.is_unspecified() => vec![v4],
+            Self::Address(IpAddr::V6(address)) if address.is_unspecified() => vec![v6],
+            Self::Address(address) => vec![*address],
+        }
+    }
+
+    /// The base URL for clients on this machine, without a path.
+    pub fn base_url(&self, port: u16) -> String {
+        match (self, self.reached_at().first()) {
+            (Self::Address(_), Some(address)) => format!("http://{}", SocketAddr::new(*address, port)),
+            _ => format!("http://localhost:{port}"),
+        }
     }
 
     /// Whether no other machine can connect.
@@ -249,6 +272,20 @@ mod tests {
             let all = access(&[(HOST, all), (TOKEN, SECRET)]).expect("accepted");
             assert!(is_allowed(&all, "192.168.1.6") && is_allowed(&all, "[2001:db8::1]:1"));
             assert!(!is_allowed(&all, "evil.example"));
+        }
+    }
+
+    #[test]
+    fn this_machine_reaches_it_by_an_address_that_is_one() {
+        for (host, url) in [
+            ("localhost", "http://localhost:9"),
+            ("127.0.0.2", "http://127.0.0.2:9"),
+            ("0.0.0.0", "http://127.0.0.1:9"),
+            ("::", "http://[::1]:9"),
+            ("fd00::1", "http://[fd00::1]:9"),
+        ] {
+            let raw = Raw::from_variables([(HOST.into(), host.into())].into_iter()).expect("Unicode");
+            assert_eq!(Host::from_raw(&raw).expect("a host").base_url(9), url);
         }
     }
 

@@ -439,6 +439,9 @@ mod tests {
             let config = Config::from_raw(&raw).expect("accepted");
             let shown = config.shown.iter().find(|shown| shown.setting == token).expect("shown");
             assert_eq!(shown.value, "***");
+            let warnings: Vec<String> = raw.warnings().collect();
+            assert_eq!(!warnings.is_empty(), shown.origin == Origin::Flag, "{warnings:?}");
+            assert!(warnings.iter().all(|warning| warning.contains("--client-token")), "{warnings:?}");
             assert!(!format!("{raw:?}{config:?}").contains("sixteen"));
         }
     }

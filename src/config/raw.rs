@@ -72,11 +72,24 @@ impl Raw {
         }
     }
 
-    /// One warning for each name that begins as ours do but is not one of them.
+    /// One warning for each name that begins as ours do but is not one of them, and one for a secret where
+    /// others can see it.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.unknown.iter().map(|name| {
+        let visible = SETTINGS
+            .iter()
+            .filter(|setting| setting.is_secret() && self.origin(setting.name) == Origin::Flag)
+            .map(|setting| {
+                format!(
+                    "other users of this machine can see the secret after {} in the list of processes; \
+                     set {} in its place",
+                    setting.flag(),
+                    setting.name
+                )
+            });
+        let unknown = self.unknown.iter().map(|name| {
             format!("{name} is not a setting of this proxy; did you mean {}?", nearest_name(name))
-        })
+        });
+        unknown.chain(visible)
     }
 
     /// Whether a value was written.

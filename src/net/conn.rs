@@ -137,6 +137,12 @@ impl Conn {
         self.winner
     }
 
+    /// The TLS that it speaks, if any, once it is connected.
+    pub(super) fn tls(&self) -> Option<&ClientConnection> {
+        let Stage::Connected(_, tls) = &self.stage else { return None };
+        tls.as_deref()
+    }
+
     /// Whether the core can use it.
     pub(super) fn is_ready(&self) -> bool {
         match &self.stage {

@@ -10,7 +10,9 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod accept;
+mod ask;
 mod certificate;
+mod check;
 mod clock;
 mod conn;
 mod dial;
@@ -44,6 +46,8 @@ use crate::{
     time::{Mono, Now},
 };
 
+pub use ask::{AskError, Page, REFRESH, ask, watch};
+pub use check::{Finding, Outcome, check};
 use clock::Clock;
 use conn::{Conn, ReadOutcome};
 use listen::Listener;

@@ -1,7 +1,8 @@
 //! The state file: replaced whole, so that a kill at any instant leaves one that parses.
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -46,6 +47,26 @@ impl StateFile {
         written
     }
 
+    /// Whether a [`Self::save`] would probably succeed: as many bytes as the file has are written beside it,
+    /// or where the nearest folder is that exists, and taken away again. The file itself is not touched.
+    pub(super) fn try_out(&self) -> io::Result<()> {
+        if self.path.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
+        }
+        let exists = |folder: &&Path| folder.as_os_str().is_empty() || folder.exists();
+        let folder = self.path.ancestors().skip(1).find(exists).unwrap_or_else(|| Path::new(""));
+        let bytes = fs::metadata(&self.path).map_or(1, |metadata| metadata.len().max(1));
+        // A name that nothing else has, and that is not taken over if something has it after all.
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".check-{}", std::process::id()));
+        let probe = folder.join(name);
+        let mut file = fs::File::create_new(&probe)?;
+        let written = io::copy(&mut io::repeat(b' ').take(bytes), &mut file);
+        drop(file);
+        fs::remove_file(&probe)?;
+        written.map(drop)
+    }
+
     /// Renames the file so that it is kept beside the new one.
     pub(super) fn put_aside(&self, suffix: &str) -> io::Result<PathBuf> {
         let aside = self.beside(suffix);
@@ -84,6 +105,22 @@ mod tests {
         assert!(aside.ends_with("state.json.damaged") && file.load().expect("absent").is_none());
         let left: Vec<_> = fs::read_dir(aside.parent().expect("a folder")).expect("listed").collect();
         assert_eq!(left.len(), 1, "no temporary file stays behind");
+    }
+
+    #[test]
+    fn to_try_it_out_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names = || fs::read_dir(folder.path()).expect("listed").count();
+        let file = StateFile::new(&folder.path().join("deep/down/state.json"));
+        file.try_out().expect("its folders can be made");
+        assert_eq!(names(), 0, "and are not");
+        let file = StateFile::new(&folder.path().join("state.json"));
+        file.save(b"one").expect("written");
+        file.try_out().expect("it can be replaced");
+        assert_eq!((file.load().expect("read").as_deref(), names()), (Some(&b"one"[..]), 1));
+        StateFile::new(folder.path()).try_out().expect_err("it is a folder");
+        StateFile::new(&folder.path().join("state.json/below")).try_out().expect_err("a file is in the way");
+        assert_eq!(names(), 1);
     }
 
     #[test]

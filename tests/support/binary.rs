@@ -44,7 +44,7 @@ fn path() -> &'static str {
 }
 
 /// The binary with these settings `(name without prefix, value)` and no others of ours.
-fn command(folder: &Path, settings: &[(&str, &str)]) -> Command {
+pub fn command(folder: &Path, settings: &[(&str, &str)]) -> Command {
     configured(Command::new(path()), folder, settings)
 }
 
@@ -74,6 +74,8 @@ fn spawn(command: Command, folder: &Path, fake: &FakeFireworks, settings: &[(&st
 pub struct Ended {
     /// The exit code, if the process was not killed.
     pub code: Option<i32>,
+    /// Everything on standard output.
+    pub stdout: String,
     /// Everything on standard error.
     pub stderr: String,
 }
@@ -99,16 +101,29 @@ pub fn run_to_end(settings: &[(&str, &str)]) -> Ended {
 #[track_caller]
 pub fn run_command_to_end(change: impl FnOnce(&mut Command), settings: &[(&str, &str)]) -> Ended {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut command = command(folder.path(), settings);
+    run_command_in(folder.path(), change, settings)
+}
+
+/// The same in a folder that may hold files.
+#[track_caller]
+pub fn run_command_in(folder: &Path, change: impl FnOnce(&mut Command), settings: &[(&str, &str)]) -> Ended {
+    let mut command = command(folder, settings);
     change(&mut command);
     let mut child = command.spawn().expect("the binary starts");
+    // Read while it runs: what it prints may be longer than a pipe holds.
+    let mut stdout = child.stdout.take().expect("piped");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).map(|_| text)
+    });
     let status = wait_for_exit(&mut child).unwrap_or_else(|| {
         kill_hard(&mut child);
         panic!("the proxy runs with {settings:?}");
     });
     let mut stderr = String::new();
     child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("UTF-8");
-    Ended { code: status.code(), stderr }
+    let stdout = reader.join().expect("no panic").expect("UTF-8");
+    Ended { code: status.code(), stdout, stderr }
 }
 
 /// How the process ended; `None` when it does not.
@@ -176,6 +191,14 @@ impl Binary {
     #[track_caller]
     pub fn start(fake: &FakeFireworks, settings: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().expect("a folder"), fake, settings)
+    }
+
+    /// The same with these arguments.
+    #[track_caller]
+    pub fn start_with_flags(fake: &FakeFireworks, flags: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(path());
+        command.args(flags);
+        Self::start_as(command, tempfile::tempdir().expect("a folder"), fake, settings)
     }
 
     /// The same in a folder that may hold a state file already.
