@@ -3,6 +3,8 @@
 //!
 //! A session gets `&mut Context` beside `&mut self`, so that no state has two owners.
 
+mod day;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
@@ -17,7 +19,8 @@ use crate::{
     config::{Config, Technique},
     event::{ConnId, Output, Timer},
     history::{self, History},
-    ledger::{Ledger, Notice},
+    journal::Entry,
+    ledger::Ledger,
     memory::Memory,
     outage::Outage,
     queue::{
@@ -79,6 +82,8 @@ pub struct Context {
     save_asked_at: Option<Mono>,
     save_outage: Outage,
     memory_outage: Outage,
+    /// When the log was last told of a day that is not well.
+    day_told_at: Option<Mono>,
     is_draining: bool,
     next_conn: u64,
     next_request: u64,
@@ -107,6 +112,7 @@ impl Context {
             save_asked_at: None,
             save_outage: Outage::default(),
             memory_outage: Outage::default(),
+            day_told_at: None,
             is_draining: false,
             next_conn: 0,
             next_request: 0,
@@ -171,9 +177,9 @@ impl Context {
         self.outputs.push_back(Output::ShutdownWrite(conn));
     }
 
-    /// A line for the log.
-    pub fn log(&mut self, level: Level, line: String) {
-        self.outputs.push_back(Output::Log(level, line));
+    /// An entry for the log; a mere text is a message.
+    pub fn log(&mut self, level: Level, entry: impl Into<Entry>) {
+        self.outputs.push_back(Output::Log(level, entry.into()));
     }
 
     /// What the shell is to do next.
@@ -315,59 +321,8 @@ impl Context {
                 self.log(Level::Warn, line);
             }
         }
+        self.tell_of_day(now.mono);
         restored
-    }
-
-    /// Whether generation requests are refused, on the day that it is now.
-    pub fn is_day_spent(&mut self, now: Now) -> bool {
-        self.roll_day(now);
-        self.ledger.is_spent()
-    }
-
-    /// Goes over to another day if the clock shows one.
-    pub fn roll_day(&mut self, now: Now) {
-        if self.ledger.roll(now.wall) {
-            let date = self.ledger.date();
-            let line = match self.ledger.used() {
-                0 => format!("a new day: {date}, the daily count starts at 0"),
-                used => format!("the clock shows {date} again: its daily count goes on at {used}"),
-            };
-            self.log(Level::Info, line);
-            self.set_save(now.mono);
-        }
-    }
-
-    /// Counts what a response reported to a session of a model, and warns once near and once at the limit.
-    pub fn count_tokens(
-        &mut self,
-        (model, session): (&str, &str),
-        (prompt, generated): (u64, u64),
-        now: Now,
-    ) {
-        self.roll_day(now);
-        let notice = self.ledger.count(prompt, generated, now.wall);
-        self.ledger.attribute(model, session, prompt, generated);
-        if self.ledger.is_unsaved() {
-            self.set_save(now.mono);
-        }
-        let Some(notice) = notice else { return };
-        let (used, limit) = (self.ledger.used(), self.ledger.limit().unwrap_or(0));
-        let resets_at = self.ledger.resets_at_local();
-        let (level, line) = match notice {
-            Notice::Warning => (
-                Level::Warn,
-                format!(
-                    "daily token limit: {used} of {limit} used; at the limit requests get 429 until {resets_at}"
-                ),
-            ),
-            Notice::LimitReached => (
-                Level::Error,
-                format!(
-                    "daily token limit REACHED: {used} of {limit} used; generation requests get 429 until {resets_at}"
-                ),
-            ),
-        };
-        self.log(level, line);
     }
 
     /// Hands the day's count to the shell, if it is not saved, with what was learned.

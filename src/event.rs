@@ -1,6 +1,6 @@
 //! The nouns that the core and the shell exchange.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, journal::Entry};
 
 /// Names a connection, to a client or to the upstream. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,8 +49,8 @@ pub enum Output {
     Close(ConnId),
     /// Replace the state file by these bytes; answer with [`crate::proxy::Proxy::handle_saved`].
     Save(Vec<u8>),
-    /// Write a line to the log.
-    Log(log::Level, String),
+    /// Write an entry to the log.
+    Log(log::Level, Entry),
 }
 
 /// Why the core wants to be woken.

@@ -28,7 +28,8 @@
 //!    another run needs of that.
 //!
 //! What cannot be served ends in a [`rejection`]; what goes wrong at the upstream is a [`failure`].
-//! The command line's other answers are in [`cli`]. What does not work around us is an [`outage`]. [`context`] is what all sessions share. [`config`],
+//! The command line's other answers are in [`cli`]. What does not work around us is an [`outage`]. What the log is
+//! told are entries of the [`journal`]. [`context`] is what all sessions share. [`config`],
 //! [`time`] and [`calendar`] are known to all.
 //!
 //! # Invariants
@@ -75,6 +76,7 @@ pub mod status;
 
 pub mod context;
 pub mod event;
+pub mod journal;
 pub mod memory;
 pub mod outage;
 

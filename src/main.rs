@@ -12,7 +12,7 @@ use fireworks_proxy::{
     net::{Page, Server, StartError, ask, check, logger, watch},
     proxy::Stopped,
 };
-use log::{error, info, warn};
+use log::{error, warn};
 
 /// The exit code of arguments or settings that mean nothing, and of a port in use.
 const EXIT_CODE_CANNOT_START: u8 = 2;
@@ -45,8 +45,11 @@ fn run(invocation: &Invocation) -> ExitCode {
         Err(error) => refuse(&error),
         Ok(mut server) => match server.run() {
             Ok(stopped) => {
-                info!("Fireworks proxy stopped");
-                if stopped == Stopped::Clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                if stopped == Stopped::Clean {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
             }
             Err(error) => {
                 error!("the event loop failed: {error}");
@@ -59,15 +62,10 @@ fn run(invocation: &Invocation) -> ExitCode {
 fn start(invocation: &Invocation) -> Result<Server, StartError> {
     let raw = written(invocation)?;
     let config = Config::from_raw(&raw)?;
-    logger::start(config.log_level, config.timezone);
+    logger::start(config.log_level, config.log_format, config.timezone);
     raw.warnings().for_each(|warning| warn!("{warning}"));
-    let settings = config.describe();
-    let summary = config.summary();
-    let server = Server::bind(config)?;
-    let addresses: Vec<String> =
-        server.addresses().iter().map(|address| format!("http://{address}")).collect();
-    info!("Fireworks proxy starting on {} -> {summary}", addresses.join(" and "));
-    info!("{settings}");
+    let mut server = Server::bind(config)?;
+    server.tell_of_start();
     let stopper = server.stopper();
     if let Err(error) = ctrlc::set_handler(move || stopper.stop()) {
         warn!("Ctrl-C ends the proxy at once, without saving: {error}");

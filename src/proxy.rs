@@ -18,6 +18,7 @@ use crate::{
     context::Context,
     event::{ConnId, Input, Output, Timer},
     http::write::Answer,
+    journal::{Entry, Event},
     memory::GoesOn,
     route::Page,
     session::Session,
@@ -155,7 +156,11 @@ impl Proxy {
             stats.in_flight,
             self.ctx.config.drain.as_secs_f64()
         );
-        self.ctx.log(Level::Info, line);
+        let entry = Entry::saying(Event::Stop, line)
+            .with("state", "draining")
+            .with("in_flight", stats.in_flight)
+            .with("waiting", waiting);
+        self.ctx.log(Level::Info, entry);
         for client in self.sessions.keys().copied().collect::<Vec<_>>() {
             let session = self.sessions.get_mut(&client).expect("its key was there");
             session.drain(&mut self.ctx, now);
@@ -211,7 +216,7 @@ impl Proxy {
         let answer = match page {
             Page::Root => status::root(),
             Page::Dashboard => status::dashboard::page(),
-            Page::Health => status::health::page(&self.ctx, now),
+            Page::Health => status::health::page(&mut self.ctx, now),
             Page::Usage => self.usage(now),
             Page::History => status::history::page(&self.ctx, status::history::since(query), now),
             Page::Settings => status::settings::page(&self.ctx),
@@ -285,7 +290,9 @@ impl Proxy {
             cut += usize::from(session.stop(&mut self.ctx, now));
         }
         if cut > 0 {
-            self.ctx.log(Level::Warn, format!("{cut} connections were cut within a request or an answer"));
+            let line = format!("{cut} connections were cut within a request or an answer");
+            let entry = Entry::saying(Event::Stop, line).with("state", "cut").with("connections", cut);
+            self.ctx.log(Level::Warn, entry);
         }
         self.ctx.save_last_state(now);
         self.stopped = Some(if cut == 0 { Stopped::Clean } else { Stopped::Cut(cut) });

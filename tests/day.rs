@@ -316,7 +316,7 @@ fn a_limit_of_zero_is_no_cap() {
 }
 
 #[test]
-fn the_warning_is_logged_once_a_day_also_over_a_restart() {
+fn the_log_tells_of_a_day_near_its_cap_and_at_it_and_again_at_a_start() {
     let fake = FakeFireworks::start_default();
     let settings =
         [("TIMEZONE", quiet_zone()), ("DAILY_TOKEN_LIMIT", "5000"), ("DAILY_TOKEN_WARN_RATIO", "0.40")];
@@ -327,20 +327,27 @@ fn the_warning_is_logged_once_a_day_also_over_a_restart() {
         let day = await_used(|| proxy.page("/usage"), round * 1234);
         assert_eq!(day["warned"], round >= 2, "the warning is due at 2000");
     }
-    proxy.wait_for_line(&[" WARN daily token limit: 2468 of 5000 used"]);
+    proxy.wait_for_line(&[" WARN DAILY TOKEN WARNING: 2468 of 5000 tokens of "]);
+    assert_eq!(proxy.page("/health")["day"], "warned");
     await_true("the count is kept", || {
         kept(&proxy.state_file()).is_some_and(|state| state["warned"] == true)
     });
     await_kept(&proxy.state_file(), 3600, 102);
     let (lines, folder) = proxy.kill();
-    assert_eq!(count(&lines, "WARN daily token limit"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "WARN DAILY TOKEN WARNING"), 1, "{lines:#?}");
     let proxy = Binary::start_in(folder, &fake, &settings);
     for _ in 0..2 {
         assert_eq!(proxy.post(CHAT, &TOKENS, BODY).status(), 200);
     }
-    proxy.wait_for_line(&[" ERROR daily token limit REACHED: 6170 of 5000 used"]);
+    proxy.wait_for_line(&[" ERROR DAILY TOKEN LIMIT REACHED: 6170 of 5000 tokens of "]);
     assert_eq!(proxy.post(CHAT, &TOKENS, BODY).status(), 429);
-    let (lines, _) = proxy.kill();
-    assert_eq!(count(&lines, "WARN daily token limit"), 0, "{lines:#?}");
-    assert_eq!(count(&lines, "ERROR daily token limit"), 1, "{lines:#?}");
+    await_kept(&proxy.state_file(), 6000, 170);
+    assert_eq!(proxy.page("/health")["day"], "spent");
+    let (lines, folder) = proxy.kill();
+    // The start says again what another run has said.
+    assert_eq!(count(&lines, "WARN DAILY TOKEN WARNING: 3702 of 5000"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "ERROR DAILY TOKEN LIMIT REACHED"), 1, "{lines:#?}");
+    assert_eq!(count(&lines, "ERROR ====="), 2, "it stands in a frame: {lines:#?}");
+    let proxy = Binary::start_in(folder, &fake, &settings);
+    proxy.wait_for_line(&[" ERROR DAILY TOKEN LIMIT REACHED: 6170 of 5000 tokens of "]);
 }

@@ -17,11 +17,11 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 28] = [
+const EDGES: [(&str, &[&str]); 29] = [
     ("main", &["cli", "net", "proxy"]),
     ("cli", &[]),
-    ("net", &["proxy", "event", "failure", "outage", "state"]),
-    ("proxy", &["session", "context", "event", "http", "memory", "route", "state", "status"]),
+    ("net", &["proxy", "event", "failure", "journal", "outage", "state"]),
+    ("proxy", &["session", "context", "event", "http", "journal", "memory", "route", "state", "status"]),
     (
         "session",
         &[
@@ -45,7 +45,19 @@ const EDGES: [(&str, &[&str]); 28] = [
     ),
     (
         "context",
-        &["admission", "event", "history", "ledger", "memory", "outage", "queue", "retry", "state", "stats"],
+        &[
+            "admission",
+            "event",
+            "history",
+            "journal",
+            "ledger",
+            "memory",
+            "outage",
+            "queue",
+            "retry",
+            "state",
+            "stats",
+        ],
     ),
     ("history", &["budget", "failure", "stats"]),
     ("memory", &["event"]),
@@ -59,6 +71,7 @@ const EDGES: [(&str, &[&str]); 28] = [
             "failure",
             "history",
             "http",
+            "journal",
             "ledger",
             "route",
             "stats",
@@ -71,7 +84,8 @@ const EDGES: [(&str, &[&str]); 28] = [
     ("retry", &["failure", "http"]),
     ("inspect", &["http", "json"]),
     ("usage", &["json"]),
-    ("event", &["failure"]),
+    ("event", &["failure", "journal"]),
+    ("journal", &[]),
     ("route", &[]),
     ("http", &[]),
     ("json", &[]),

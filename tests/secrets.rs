@@ -45,6 +45,8 @@ const NOT_FORWARDED: [&str; 4] = [PROXY_PASSWORD, TOKEN, WRONG_TOKEN, MALFORMED]
 /// Everything that proxies have written so far, with what it is.
 #[derive(Default)]
 struct Written {
+    /// The form of their logs.
+    is_json: bool,
     texts: Vec<(String, String)>,
     /// The classes of failures that they have counted.
     failures: BTreeSet<String>,
@@ -153,8 +155,13 @@ fn page(proxy: &Binary, path: &str) -> Response {
     client.read_response()
 }
 
-fn start(fake: &FakeFireworks, settings: &[(&str, &str)]) -> Binary {
-    let all = [&[("LOG", "trace"), ("CLIENT_TOKEN", TOKEN), ("MAX_RETRIES", "0")], settings].concat();
+fn start(fake: &FakeFireworks, settings: &[(&str, &str)], written: &Written) -> Binary {
+    let format = if written.is_json { "json" } else { "text" };
+    let all = [
+        &[("LOG", "trace"), ("LOG_FORMAT", format), ("CLIENT_TOKEN", TOKEN), ("MAX_RETRIES", "0")],
+        settings,
+    ]
+    .concat();
     Binary::start(fake, &all)
 }
 
@@ -162,7 +169,7 @@ fn start(fake: &FakeFireworks, settings: &[(&str, &str)]) -> Binary {
 fn good_and_bad_answers(fake: &FakeFireworks, written: &mut Written) {
     let settings =
         [("MAX_RETRIES", "1"), ("DAILY_TOKEN_LIMIT", "100000"), ("RPS", "1000"), ("TIMEZONE", quiet_zone())];
-    let proxy = start(fake, &settings);
+    let proxy = start(fake, &settings, written);
     let endings: [&[(&str, &str)]; 8] = [
         &[],
         &[("x-fake-status", "401")],
@@ -181,7 +188,7 @@ fn good_and_bad_answers(fake: &FakeFireworks, written: &mut Written) {
     written.ask_with(&proxy, CHAT, &[], &body().as_bytes()[..40]);
     refused_at_the_door(&proxy, written);
     written.ask(&proxy, MESSAGES, &[("x-fake-prompt-tokens", "100000")]);
-    proxy.wait_for_line(&["daily token limit REACHED"]);
+    proxy.wait_for_line(&["DAILY TOKEN LIMIT REACHED"]);
     written.ask(&proxy, MESSAGES, &[]);
     await_true("the count is kept", || {
         std::fs::read_to_string(proxy.state_file()).is_ok_and(|text| text.contains("100"))
@@ -237,7 +244,7 @@ fn unreachable_upstreams(written: &mut Written) {
         format!("https://{silent}/x"),
     ];
     for upstream in upstreams {
-        let proxy = start(&expired, &[("UPSTREAM", &upstream), ("CONNECT_TIMEOUT", "0.5")]);
+        let proxy = start(&expired, &[("UPSTREAM", &upstream), ("CONNECT_TIMEOUT", "0.5")], written);
         for path in [MESSAGES, CHAT] {
             written.ask(&proxy, path, &[]);
         }
@@ -248,7 +255,7 @@ fn unreachable_upstreams(written: &mut Written) {
 /// Whatever can take too long, and clients that leave.
 fn waits_that_end(fake: &FakeFireworks, written: &mut Written) {
     let times = [("READ_TIMEOUT", "0.5"), ("MAX_HOLD", "0.5"), ("CLIENT_HEAD_TIMEOUT", "0.5")];
-    let proxy = start(fake, &times);
+    let proxy = start(fake, &times, written);
     written.ask(&proxy, MESSAGES, &[("x-fake-gate", "head")]);
     written.ask(&proxy, CHAT, &[("x-fake-gate", "middle")]);
     let mut slow = Client::connect(proxy.address());
@@ -257,7 +264,7 @@ fn waits_that_end(fake: &FakeFireworks, written: &mut Written) {
     written.read_answer(slow, "a client that was too slow");
     written.end(proxy);
 
-    let proxy = start(fake, &[("RPS", "0.001"), ("MAX_WAIT", "0.5")]);
+    let proxy = start(fake, &[("RPS", "0.001"), ("MAX_WAIT", "0.5")], written);
     written.ask(&proxy, MESSAGES, &[]);
     written.ask(&proxy, MESSAGES, &[]);
     let mut leaver = Client::connect(proxy.address());
@@ -267,7 +274,7 @@ fn waits_that_end(fake: &FakeFireworks, written: &mut Written) {
     written.end(proxy);
 
     let stalls = Front::start(fake, |_| Plan::StallRequest(64 * 1024));
-    let proxy = start(fake, &[("UPSTREAM", &stalls.base_url()), ("WRITE_TIMEOUT", "0.5")]);
+    let proxy = start(fake, &[("UPSTREAM", &stalls.base_url()), ("WRITE_TIMEOUT", "0.5")], written);
     written.ask_with(&proxy, MESSAGES, &[], &large_body(16 << 20));
     written.end(proxy);
 }
@@ -275,7 +282,7 @@ fn waits_that_end(fake: &FakeFireworks, written: &mut Written) {
 /// A stop while one answer is under way and another client asks for one, and a second stop that cuts.
 #[cfg(unix)]
 fn stops(fake: &FakeFireworks, written: &mut Written) {
-    let proxy = start(fake, &[("MAX_WAIT", "60"), ("RPS", "0.001"), ("DRAIN", "60")]);
+    let proxy = start(fake, &[("MAX_WAIT", "60"), ("RPS", "0.001"), ("DRAIN", "60")], written);
     let mut answered = Client::connect(proxy.address());
     send(&mut answered, MESSAGES, &[("x-fake-gate", "middle")], body().as_bytes());
     answered.read_final_head();
@@ -322,6 +329,25 @@ fn no_credential_and_no_text_of_a_body_is_ever_logged_shown_or_kept() {
     stops(&fake, &mut written);
 
     assert_all_has_happened(&fake, &written);
+    assert_no_secret(&written);
+}
+
+#[test]
+fn nor_is_it_in_the_log_in_json() {
+    let fake = FakeFireworks::start_default();
+    let mut written = Written { is_json: true, ..Written::default() };
+    good_and_bad_answers(&fake, &mut written);
+    waits_that_end(&fake, &mut written);
+    let lines = written.texts.iter().filter(|(what, _)| what == "the log");
+    let events: Vec<_> = lines
+        .map(|(_, line)| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["event"].clone())
+        .collect();
+    assert!(events.iter().filter(|event| **event == "request").count() > 30, "the log tells of it");
+    assert_no_secret(&written);
+}
+
+#[track_caller]
+fn assert_no_secret(written: &Written) {
     let search = Search::new(&SECRETS);
     for (what, text) in &written.texts {
         if let Some(secret) = search.find_in(text) {

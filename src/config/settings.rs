@@ -163,7 +163,7 @@ pub const SETTINGS: [Setting; 31] = [
     Setting {
         name: "FIREWORKS_PROXY_DAILY_TOKEN_WARN_RATIO",
         default: "0.80",
-        meaning: "a warning is logged once a day past this share",
+        meaning: "share of the day's limit from which on the log warns",
     },
     Setting {
         name: "FIREWORKS_PROXY_TIMEZONE",

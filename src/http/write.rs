@@ -10,6 +10,15 @@ use super::head::{Framing, RequestHead, ResponseHead};
 /// The field in which clients send the secret of this proxy. It is for us alone and never forwarded.
 pub const CLIENT_TOKEN_FIELD: &str = "x-fireworks-proxy-token";
 
+/// Which request it was, by the name that the log has for it.
+pub const REQUEST_ID_FIELD: &str = "x-fireworks-proxy-request-id";
+
+/// For how long a request was kept from the upstream, in milliseconds.
+pub const WAIT_FIELD: &str = "x-fireworks-proxy-wait-ms";
+
+/// How often a request was tried again.
+pub const RETRIES_FIELD: &str = "x-fireworks-proxy-retries";
+
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -65,13 +74,14 @@ fn is_dropped_from_request(head: &RequestHead, name: &str) -> bool {
 ///
 /// Left out: hop-by-hop fields (RFC 9110, section 7.6.1), and the `Content-Length: 0` that a 204 must not have (RFC 9110, section
 /// 8.6). Added: `Transfer-Encoding: chunked` where `chunked`, the fields in
-/// `extra`, and `Connection: close` where `close`.
+/// `extra`, in place of those of the same names, and `Connection: close` where `close`.
 pub fn relayed_response(head: &ResponseHead, chunked: bool, close: bool, extra: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     line(&mut out, &[b"HTTP/1.1 ", head.status.to_string().as_bytes(), b" ", &head.reason]);
     for (name, value) in head.fields.iter() {
         let is_forbidden = head.status == 204 && name.eq_ignore_ascii_case("content-length");
-        if !is_forbidden && !head.fields.is_hop_by_hop(name) {
+        let is_ours = extra.iter().any(|(ours, _)| name.eq_ignore_ascii_case(ours));
+        if !is_forbidden && !is_ours && !head.fields.is_hop_by_hop(name) {
             field(&mut out, name, value);
         }
     }
@@ -214,11 +224,10 @@ mod tests {
     #[test]
     fn a_response_keeps_all_but_hop_by_hop_fields() {
         let head = parse_response(
-            b"HTTP/1.1 200 Fine\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nConnection: close\r\nX-A: 1\r\n\r\n",
+            b"HTTP/1.1 200 Fine\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nConnection: close\r\nX-Fireworks-Proxy-Wait-Ms: 1\r\nX-A: 1\r\n\r\n",
             "POST",
         );
-        let text =
-            relayed_response(&head.expect("accepted"), true, false, &[("x-fireworks-proxy-wait-ms", "12")]);
+        let text = relayed_response(&head.expect("accepted"), true, false, &[(WAIT_FIELD, "12")]);
         assert_eq!(
             String::from_utf8_lossy(&text),
             "HTTP/1.1 200 Fine\r\ncontent-type: text/event-stream\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\nx-fireworks-proxy-wait-ms: 12\r\n\r\n"

@@ -153,6 +153,12 @@ impl Server {
         })
     }
 
+    /// Tells the log where it listens, what is in front of what, and the settings in force.
+    pub fn tell_of_start(&mut self) {
+        let addresses = self.addresses();
+        start::tell(&self.proxy.context_mut().config, &addresses);
+    }
+
     /// The addresses that are listened on.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|listener| listener.address).collect()
@@ -188,6 +194,7 @@ impl Server {
             self.proxy.handle_timeout(now);
             self.do_outputs(now);
             if let Some(stopped) = self.proxy.stopped() {
+                start::tell_of_end(stopped);
                 return Ok(stopped);
             }
         }
@@ -348,7 +355,7 @@ impl Server {
                 }
                 Output::Close(id) => self.close(id),
                 Output::Save(bytes) => saved = Some(self.state_file.save(&bytes)),
-                Output::Log(level, line) => log::log!(level, "{line}"),
+                Output::Log(level, entry) => logger::write(level, &entry),
             }
         }
         if let Some(result) = saved {

@@ -1,11 +1,18 @@
 //! What happens before the first turn: the reasons not to start, and the day that goes on.
 
-use std::{fmt, io};
+use std::{fmt, io, net::SocketAddr};
 
-use log::{info, warn};
+use log::{Level, info, warn};
+use serde_json::Value;
 
-use super::store::StateFile;
-use crate::{config::ConfigError, proxy::Proxy, state::Restored, time::Now};
+use super::{logger, store::StateFile};
+use crate::{
+    config::{Config, ConfigError},
+    journal::{Entry, Event},
+    proxy::{Proxy, Stopped},
+    state::Restored,
+    time::Now,
+};
 
 /// Why the proxy cannot start. Always one line that says what to do.
 #[derive(Debug)]
@@ -57,6 +64,29 @@ pub(super) fn restore_day(proxy: &mut Proxy, state_file: &StateFile, now: Now) {
         Ok(path) => info!("the old state file is kept as {}", path.display()),
         Err(error) => warn!("{state_file} cannot be put aside: {error}"),
     }
+}
+
+/// Tells the log that the proxy has started, and with what settings.
+pub(super) fn tell(config: &Config, addresses: &[SocketAddr]) {
+    let addresses: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
+    let text = format!("Fireworks proxy starting on {} -> {}", addresses.join(" and "), config.summary());
+    let start = Entry::saying(Event::Start, text)
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("listening", addresses)
+        .with("upstream_url", config.upstream.to_string());
+    logger::write(Level::Info, &start);
+    let shown = config.shown.iter().map(|shown| (shown.setting.name.to_owned(), shown.value.clone().into()));
+    let settings = Entry::new(Event::Settings, config.describe())
+        .with("settings", Value::Object(shown.collect()))
+        .with("tokens_used_at_most", config.tokens_used_at_most());
+    logger::write(Level::Info, &settings);
+}
+
+/// Tells the log that the proxy has stopped. It is the last entry.
+pub(super) fn tell_of_end(stopped: Stopped) {
+    let cut = if let Stopped::Cut(connections) = stopped { connections } else { 0 };
+    let entry = Entry::saying(Event::Stop, "Fireworks proxy stopped").with("state", "stopped");
+    logger::write(Level::Info, &entry.with("connections", cut));
 }
 
 /// A number that differs from start to start. The standard library seeds its hash tables so.

@@ -5,17 +5,20 @@ use log::Level;
 use super::{
     Next, Phase, Session,
     exchange::{Ending, Response},
-    job::Job,
+    job::{Job, Upload},
+    record::{Unread, record_of},
 };
 use crate::{
-    context::Context,
+    context::{Context, RequestId},
     failure::{CLIENT_GONE, Failure, Reach, STOPPED},
-    http::{head::RequestHead, write::Answer},
+    http::{
+        head::RequestHead,
+        write::{Answer, REQUEST_ID_FIELD},
+    },
     rejection::Rejection,
     relay::Relay,
     retry::Verdict,
-    route::Dialect,
-    status::{self, AccessRecord},
+    status::{self, AccessRecord, End},
     time::Now,
 };
 
@@ -32,7 +35,7 @@ impl Session {
         job.reach = job.reach.max(reach);
         match (ending, response) {
             (Ending::Failed(failure), Response::None) => {
-                note_failure(&failure, ctx, now);
+                note_failure(job.id, &failure, ctx, now);
                 self.exchange_was_lost(job, failure, ctx, now);
             }
             (Ending::Held, Response::Held(held)) => self.answer_is_held(job, *held, ctx, now),
@@ -44,106 +47,75 @@ impl Session {
                 count_report(&job, relay.as_deref(), ctx, now);
                 let tokens = job.lane.is_some().then_some(spent.tokens);
                 let status = relay.as_ref().map(|relay| relay.status);
-                let record = AccessRecord { status, tokens, ..record_of(&job, now) };
-                let keeps_alive = relay.is_some_and(|relay| relay.keeps_alive);
-                self.end_response(&ending, keeps_alive, (record, job.reach), ctx, now);
+                let record = record_of(&job, end_of(job.id, &ending, ctx, now), now);
+                end(&AccessRecord { status, tokens, ..record }, ctx);
+                match ending {
+                    Ending::Complete => {
+                        self.answer_is_whole(relay.is_some_and(|relay| relay.keeps_alive), ctx, now);
+                    }
+                    Ending::Failed(_) => self.flush(Next::Close, ctx, now),
+                    Ending::ClientLeft | Ending::Stopped | Ending::Held => {}
+                }
             }
         }
     }
 
-    /// Counts and logs how a request ended at the upstream, and sees to what its client still gets.
-    fn end_response(
-        &mut self,
-        ending: &Ending,
-        keeps_alive: bool,
-        (record, reach): (AccessRecord<'_>, Reach),
-        ctx: &mut Context,
-        now: Now,
-    ) {
-        let outcome = match ending {
-            Ending::Complete => {
-                return self.response_is_whole(keeps_alive, &record, ctx, now);
-            }
-            Ending::Held => unreachable!("an answer that is held is not passed on"),
-            Ending::ClientLeft => return note_client_gone(record, reach, ctx),
-            Ending::Stopped => {
-                ctx.stats.failed += 1;
-                ctx.stats.count_failure(reach, STOPPED);
-                STOPPED
-            }
-            Ending::Failed(failure) => {
-                ctx.stats.failed += 1;
-                note_failure(failure, ctx, now);
-                self.flush(Next::Close, ctx, now);
-                failure.class.name()
-            }
-        };
-        let record = AccessRecord { outcome: Some((outcome, reach)), ..record };
-        ctx.log(Level::Warn, status::access_line(&record));
-    }
-
-    /// A response was passed on whole. One that was worth another try and got none is worth a warning.
-    pub(super) fn response_is_whole(
-        &mut self,
-        keeps_alive: bool,
-        record: &AccessRecord<'_>,
-        ctx: &mut Context,
-        now: Now,
-    ) {
-        ctx.stats.finished += 1;
-        let is_final = record.status.is_none_or(|status| Verdict::of(status) == Verdict::Final);
-        ctx.log(if is_final { Level::Info } else { Level::Warn }, status::access_line(record));
+    /// A response was passed on whole.
+    pub(super) fn answer_is_whole(&mut self, keeps_alive: bool, ctx: &mut Context, now: Now) {
         self.flush(if keeps_alive { Next::Head } else { Next::Linger }, ctx, now);
     }
 
-    /// Answers a request that was read whole with a refusal.
+    /// Answers a request that was read whole with a refusal, or with word of a failure.
     pub(super) fn reject_job(&mut self, rejection: &Rejection, job: &Job, ctx: &mut Context, now: Now) {
-        match rejection {
-            Rejection::Upstream { .. } => ctx.stats.failed += 1,
-            _ => ctx.stats.refused += 1,
-        }
-        let reach = job.reach.max(rejection.reach());
-        let record = AccessRecord {
-            status: Some(rejection.status()),
-            outcome: Some((rejection.code(), reach)),
-            ..record_of(job, now)
+        let (how, message) = match rejection {
+            // The log has told of it.
+            Rejection::Upstream { failure, .. } => (End::Failed(failure.class), None),
+            _ => (End::Refused(rejection.code()), Some(rejection.message())),
         };
-        ctx.log(Level::Warn, status::access_line(&record));
-        if !matches!(rejection, Rejection::Upstream { .. }) {
-            ctx.stats.count_failure(rejection.reach(), rejection.code());
-        }
+        let reach = job.reach.max(rejection.reach());
+        let status = Some(rejection.status());
+        let message = message.as_deref();
+        end(&AccessRecord { status, reach, message, ..record_of(job, how, now) }, ctx);
         let goes_on = job.head.keeps_alive() && !ctx.is_draining();
         let next = if goes_on { Next::Head } else { Next::Linger };
-        let answer = rejection.answer(job.forward.dialect, reach);
-        let answer = answer.with("x-fireworks-proxy-retries", job.retries.to_string());
+        let mut answer = rejection.answer(job.forward.dialect, reach);
+        answer.fields.extend(job.told_to_client());
         self.answer(&answer, &job.head, next, ctx, now);
     }
 
-    /// Answers what is not a request that could be read, after which the connection is of no use.
-    pub(super) fn reject_and_close(
-        &mut self,
-        rejection: &Rejection,
-        dialect: Option<Dialect>,
-        ctx: &mut Context,
-        now: Now,
-    ) {
-        note_refusal(rejection, ctx);
-        let answer = rejection.answer(dialect.unwrap_or(Dialect::OpenAi), rejection.reach());
-        self.outbox.push(&answer.to_bytes(false, true));
-        self.flush(Next::Linger, ctx, now);
+    /// Answers what is not a head that could be read, or did not come.
+    pub(super) fn refuse_head(&mut self, rejection: &Rejection, ctx: &mut Context, now: Now) {
+        let unread = Unread::unknown(ctx, now);
+        self.refuse_unread(rejection, unread, Next::Linger, ctx, now);
     }
 
-    /// Answers a request that is not let in. Its body is not read, so the connection is of no use after it.
-    pub(super) fn turn_away(
+    /// Answers a request whose body is not read to its end.
+    pub(super) fn refuse_upload(&mut self, rejection: &Rejection, ctx: &mut Context, now: Now) {
+        let Phase::Body(upload) = std::mem::replace(&mut self.phase, Phase::Closed) else {
+            unreachable!("only an upload has a body that is read");
+        };
+        self.refuse_unread(rejection, Unread::of_upload(&upload), Next::Linger, ctx, now);
+    }
+
+    /// Answers a request that was not read whole. Where more of it may come the connection is of no use
+    /// afterwards.
+    pub(super) fn refuse_unread(
         &mut self,
         rejection: &Rejection,
-        head: &RequestHead,
+        unread: Unread<'_>,
+        next: Next,
         ctx: &mut Context,
         now: Now,
     ) {
-        note_refusal(rejection, ctx);
-        let answer = rejection.answer(Dialect::of(&head.target), rejection.reach());
-        self.answer(&answer, head, Next::Linger, ctx, now);
+        ctx.stats.requests += 1;
+        let message = rejection.message();
+        let record = unread.record(End::Refused(rejection.code()), now);
+        let status = Some(rejection.status());
+        end(&AccessRecord { status, message: Some(&message), ..record }, ctx);
+        let answer = rejection.answer(unread.dialect, rejection.reach());
+        let answer = answer.with(REQUEST_ID_FIELD, unread.id.to_string());
+        let to_head = unread.head.is_some_and(|head| &*head.method == "HEAD");
+        self.send(&answer, to_head, next, ctx, now);
     }
 
     pub(super) fn answer(
@@ -154,7 +126,11 @@ impl Session {
         ctx: &mut Context,
         now: Now,
     ) {
-        self.outbox.push(&answer.to_bytes(&*head.method == "HEAD", next != Next::Head));
+        self.send(answer, &*head.method == "HEAD", next, ctx, now);
+    }
+
+    fn send(&mut self, answer: &Answer, to_head: bool, next: Next, ctx: &mut Context, now: Now) {
+        self.outbox.push(&answer.to_bytes(to_head, next != Next::Head));
         self.flush(next, ctx, now);
     }
 
@@ -185,8 +161,10 @@ impl Session {
     /// was cut.
     pub fn stop(&mut self, ctx: &mut Context, now: Now) -> bool {
         let is_cut = self.is_busy() && !matches!(self.phase, Phase::Linger);
-        if matches!(self.phase, Phase::Exchange(_)) {
-            self.end_exchange(Ending::Stopped, ctx, now);
+        match &self.phase {
+            Phase::Exchange(_) => self.end_exchange(Ending::Stopped, ctx, now),
+            Phase::Body(upload) => upload_broke_off(upload, End::Stopped, ctx, now),
+            _ => {}
         }
         self.close(ctx);
         is_cut
@@ -198,13 +176,52 @@ impl Session {
     }
 }
 
-/// Counts and logs a request that was refused before it was read whole.
-fn note_refusal(rejection: &Rejection, ctx: &mut Context) {
-    ctx.stats.requests += 1;
-    ctx.stats.refused += 1;
-    ctx.stats.count_failure(rejection.reach(), rejection.code());
-    let line = format!("refused a request with {}: {}", rejection.status(), rejection.message());
-    ctx.log(Level::Warn, line);
+/// Every request ends here, however it ends, and once: it is counted, and the log has its line.
+pub(super) fn end(record: &AccessRecord<'_>, ctx: &mut Context) {
+    let stats = &mut ctx.stats;
+    match record.end {
+        End::Finished => stats.finished += 1,
+        End::Refused(code) => {
+            stats.refused += 1;
+            stats.count_failure(Reach::NeverReached, code);
+        }
+        End::ClientGone => {
+            stats.client_gone += 1;
+            stats.count_failure(record.reach, CLIENT_GONE);
+        }
+        End::Stopped => {
+            stats.failed += 1;
+            stats.count_failure(record.reach, STOPPED);
+        }
+        // What failed was counted when it did.
+        End::Failed(_) => stats.failed += 1,
+    }
+    ctx.log(level_of(record), status::access_line(record));
+}
+
+/// What somebody should look at is a warning: an answer too that was worth another try and got none.
+fn level_of(record: &AccessRecord<'_>) -> Level {
+    match record.end {
+        End::Finished if record.status.is_none_or(|status| Verdict::of(status) == Verdict::Final) => {
+            Level::Info
+        }
+        End::ClientGone => Level::Info,
+        End::Finished | End::Refused(_) | End::Stopped | End::Failed(_) => Level::Warn,
+    }
+}
+
+/// What the end of an exchange is to its request.
+fn end_of(id: RequestId, ending: &Ending, ctx: &mut Context, now: Now) -> End {
+    match ending {
+        Ending::Complete => End::Finished,
+        Ending::Held => unreachable!("an answer that is held is not passed on"),
+        Ending::ClientLeft => End::ClientGone,
+        Ending::Stopped => End::Stopped,
+        Ending::Failed(failure) => {
+            note_failure(id, failure, ctx, now);
+            End::Failed(failure.class)
+        }
+    }
 }
 
 /// The refusal of a generation request when the day's tokens are spent.
@@ -219,15 +236,13 @@ pub(super) fn daily_limit(ctx: &Context) -> Rejection {
 /// The client of a request that is not at the upstream has left.
 pub(super) fn client_gone(job: &mut Job, ctx: &mut Context, now: Now) {
     job.end_wait(now.mono);
-    note_client_gone(record_of(job, now), job.reach, ctx);
+    end(&record_of(job, End::ClientGone, now), ctx);
 }
 
-/// Counts and logs a request whose client has left.
-fn note_client_gone(record: AccessRecord<'_>, reach: Reach, ctx: &mut Context) {
-    ctx.stats.client_gone += 1;
-    ctx.stats.count_failure(reach, CLIENT_GONE);
-    let record = AccessRecord { outcome: Some((CLIENT_GONE, reach)), ..record };
-    ctx.log(Level::Info, status::access_line(&record));
+/// The body of a request will not come to its end, and nobody is there to be told.
+pub(super) fn upload_broke_off(upload: &Upload, how: End, ctx: &mut Context, now: Now) {
+    ctx.stats.requests += 1;
+    end(&Unread::of_upload(upload).record(how, now), ctx);
 }
 
 /// Counts for the day what a response reported.
@@ -241,25 +256,9 @@ fn count_report(job: &Job, relay: Option<&Relay>, ctx: &mut Context, now: Now) {
 }
 
 /// Counts a failure of the upstream and tells of it, whether or not a retry will mend it.
-pub(super) fn note_failure(failure: &Failure, ctx: &mut Context, now: Now) {
+pub(super) fn note_failure(id: RequestId, failure: &Failure, ctx: &mut Context, now: Now) {
     ctx.stats.count_failure(failure.class.reach(), failure.class.name());
     ctx.stats.upstream_failed(format!("{}: {failure}", failure.class.name()), now.wall);
     let upstream = ctx.config.upstream.to_string();
-    ctx.log(Level::Warn, format!("{upstream}: {failure}"));
-}
-
-/// What the log says of a request, before it is known how it ended.
-pub(super) fn record_of(job: &Job, now: Now) -> AccessRecord<'_> {
-    AccessRecord {
-        method: &job.head.method,
-        path: job.head.path(),
-        model: job.model.as_deref(),
-        agent_session: job.agent_session.as_deref(),
-        waited: job.waited,
-        took: now.mono.since(job.arrived),
-        status: None,
-        tokens: None,
-        retries: job.retries,
-        outcome: None,
-    }
+    ctx.log(Level::Warn, status::failure_line(id, failure, &upstream));
 }

@@ -199,6 +199,7 @@ impl Exchange {
         if now < self.job.hold_until {
             return false;
         }
+        self.job.answer_begins(now);
         self.stage = Stage::Body(Box::new(held.begin_replay(&self.job, None, outbox)));
         self.drop_what_no_try_needs();
         true

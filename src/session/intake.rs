@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
-use super::{Next, Phase, Session, ending, job::Job, job::Upload};
+use super::{Next, Phase, Session, ending, job::Job, job::Upload, record::Unread};
 use crate::{
     access,
     admission::Waiter,
     context::Context,
-    failure::Reach,
     http::{
+        HttpError,
         head::{self, Framing, HeadSearch, RequestHead},
         write::{Answer, CONTINUE},
     },
     rejection::Rejection,
-    route::{Dialect, Forward, Page, Route, query_of, route},
+    route::{Forward, Page, Route, query_of, route},
     time::Now,
 };
 
@@ -29,10 +29,7 @@ impl Session {
                     self.inbox.extend_from_slice(&bytes[used..]);
                     self.set_deadline(deadline, ctx);
                 }
-                Err(error) => {
-                    let dialect = upload.forward.dialect;
-                    self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now);
-                }
+                Err(error) => self.refuse_upload(&Rejection::BadRequest(error), ctx, now),
             },
             Phase::Head => {
                 if self.inbox.is_empty() {
@@ -68,7 +65,7 @@ impl Session {
         };
         match parsed {
             Ok((head, head_bytes)) => self.begin_request(head, head_bytes, ctx, now),
-            Err(error) => self.reject_and_close(&Rejection::BadRequest(error), None, ctx, now),
+            Err(error) => self.refuse_head(&Rejection::BadRequest(error), ctx, now),
         }
         true
     }
@@ -76,13 +73,14 @@ impl Session {
     fn begin_request(&mut self, head: RequestHead, head_bytes: usize, ctx: &mut Context, now: Now) {
         let needs_secret = Page::of(&head.target).is_none_or(Page::shows_something);
         if let Err(denial) = access::check(&head, &ctx.config.access, needs_secret) {
-            return self.turn_away(&Rejection::Denied(denial), &head, ctx, now);
+            let unread = Unread::of_head(&head, ctx, now);
+            return self.refuse_unread(&Rejection::Denied(denial), unread, Next::Linger, ctx, now);
         }
         match route(&head.method, &head.target, &ctx.config.upstream) {
             Route::Page(page) => self.phase = Phase::Page(page, Box::new(head)),
             Route::PageMethodNotAllowed => {
-                let answer = Rejection::PageMethod.answer(Dialect::OpenAi, Reach::NeverReached);
-                self.answer(&answer, &head, after_page(&head), ctx, now);
+                let unread = Unread::of_head(&head, ctx, now);
+                self.refuse_unread(&Rejection::PageMethod, unread, after_page(&head), ctx, now);
             }
             Route::Forward(forward) => self.begin_upload((head, head_bytes), forward, ctx, now),
         }
@@ -106,28 +104,28 @@ impl Session {
     }
 
     fn begin_upload(&mut self, head: (RequestHead, usize), forward: Forward, ctx: &mut Context, now: Now) {
-        let dialect = forward.dialect;
         let id = ctx.next_request_id();
-        let mut upload = match Upload::new(id, head, forward, &ctx.config, now.mono) {
-            Ok(upload) => upload,
-            Err(error) => {
-                return self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now);
-            }
-        };
+        let mut upload = Box::new(Upload::new(id, head, forward, &ctx.config, now.mono));
+        if upload.is_too_large(&ctx.config) {
+            self.phase = Phase::Body(upload);
+            return self.refuse_upload(&Rejection::BadRequest(HttpError::BodyTooLarge), ctx, now);
+        }
         // RFC 9110, section 10.1.1: not needed where the body has begun to come.
         if upload.awaits_continue() && self.inbox.is_empty() {
             self.outbox.push(CONTINUE);
             ctx.run(self.id);
         }
-        match upload.receive(&self.inbox) {
+        let received = upload.receive(&self.inbox);
+        let used = received.as_ref().copied().unwrap_or_default();
+        let deadline = upload.deadline(used, ctx.config.timeouts.client_body, now.mono);
+        self.phase = Phase::Body(upload);
+        match received {
             Ok(used) => {
                 self.inbox.drain(..used);
                 self.inbox.shrink_to_fit();
-                let deadline = upload.deadline(used, ctx.config.timeouts.client_body, now.mono);
-                self.phase = Phase::Body(Box::new(upload));
                 self.set_deadline(deadline, ctx);
             }
-            Err(error) => self.reject_and_close(&Rejection::BadRequest(error), Some(dialect), ctx, now),
+            Err(error) => self.refuse_upload(&Rejection::BadRequest(error), ctx, now),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
         HttpError,
         body::BodyReader,
         head::{Fields, Framing, RequestHead},
+        write::{REQUEST_ID_FIELD, RETRIES_FIELD, WAIT_FIELD},
     },
     inspect::{ContentSize, Inspection, Inspector, TextSize, client_name},
     memory::Share,
@@ -43,30 +44,25 @@ pub(super) struct Upload {
     inspector: Option<Box<Inspector>>,
     /// The most that the body may come to: what was announced, or else the limit.
     body_bytes_max: usize,
-    arrived: Mono,
+    pub(super) arrived: Mono,
     /// When it will have come too slowly.
     slow_at: Mono,
 }
 
 impl Upload {
-    /// # Errors
-    /// The body announces more than `body_bytes_max`.
     pub(super) fn new(
         id: RequestId,
         (head, head_bytes): (RequestHead, usize),
         forward: Forward,
         config: &Config,
         now: Mono,
-    ) -> Result<Self, HttpError> {
+    ) -> Self {
         let body_bytes_max = match head.framing {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
             Framing::Empty => 0,
             Framing::Chunked | Framing::UntilClose => config.body_bytes_max,
         };
-        if body_bytes_max > config.body_bytes_max {
-            return Err(HttpError::BodyTooLarge);
-        }
-        Ok(Self {
+        Self {
             id,
             reader: BodyReader::new(head.framing),
             body: BodyBuffer::default(),
@@ -77,7 +73,12 @@ impl Upload {
             body_bytes_max,
             arrived: now,
             slow_at: now + config.timeouts.client_body,
-        })
+        }
+    }
+
+    /// Whether it announces a body that is longer than the limit.
+    pub(super) fn is_too_large(&self, config: &Config) -> bool {
+        self.body_bytes_max > config.body_bytes_max
     }
 
     /// Takes in what belongs to the body, and says how much that was.
@@ -158,6 +159,8 @@ pub(super) struct Job {
     pub(super) held_since: Mono,
     /// How long it was, all told; the clock stops when it is sent on its way.
     pub(super) waited: Duration,
+    /// How long after its arrival the answer that is passed on began, if it has.
+    pub(super) first_byte: Option<Duration>,
     /// How often it was tried again so far.
     pub(super) retries: u32,
     /// How far it has come, in whichever try it came furthest.
@@ -195,6 +198,7 @@ impl Job {
             in_queue_since: now,
             held_since: now,
             waited: Duration::ZERO,
+            first_byte: None,
             retries: 0,
             reach: Reach::NeverReached,
             ticket: None,
@@ -241,6 +245,20 @@ impl Job {
     pub(super) fn end_wait(&mut self, now: Mono) {
         self.waited += now.since(self.held_since);
         self.held_since = now;
+    }
+
+    /// What every answer to it says of it beside what it answers.
+    pub(super) fn told_to_client(&self) -> [(&'static str, String); 3] {
+        [
+            (WAIT_FIELD, self.waited.as_millis().to_string()),
+            (RETRIES_FIELD, self.retries.to_string()),
+            (REQUEST_ID_FIELD, self.id.to_string()),
+        ]
+    }
+
+    /// The answer begins that its client gets.
+    pub(super) fn answer_begins(&mut self, now: Mono) {
+        self.first_byte = Some(now.since(self.arrived));
     }
 
     /// It leaves the queue for the upstream. Whether that is a retry.
@@ -303,7 +321,7 @@ mod tests {
     use super::*;
     use crate::{http::head::parse_request, route::Dialect, time::Now};
 
-    fn upload(fields: &str, body_bytes_max: usize) -> Result<Upload, HttpError> {
+    fn upload(fields: &str, body_bytes_max: usize) -> Upload {
         let head = format!("POST /v1/messages HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         let head = parse_request(head.as_bytes()).expect("accepted");
         let forward = Forward {
@@ -318,8 +336,7 @@ mod tests {
     }
 
     fn job(fields: &str, body: &str) -> Job {
-        let mut upload =
-            upload(&format!("{fields}Content-Length: {}\r\n", body.len()), 1_000).expect("accepted");
+        let mut upload = upload(&format!("{fields}Content-Length: {}\r\n", body.len()), 1_000);
         upload.receive(body.as_bytes()).expect("a body");
         let mut ctx = Context::new(Config::defaults(), 0, Now::default());
         Job::new(upload, &mut ctx, Mono::ZERO + Duration::from_secs(1))
@@ -327,9 +344,11 @@ mod tests {
 
     #[test]
     fn a_body_may_fill_the_limit_and_not_exceed_it() {
-        assert!(upload("Content-Length: 10\r\n", 10).is_ok());
-        assert_eq!(upload("Content-Length: 11\r\n", 10).err(), Some(HttpError::BodyTooLarge));
-        let mut chunked = upload("Transfer-Encoding: chunked\r\n", 10).expect("accepted");
+        let config = Config { body_bytes_max: 10, ..Config::defaults() };
+        assert!(!upload("Content-Length: 10\r\n", 10).is_too_large(&config));
+        assert!(upload("Content-Length: 11\r\n", 10).is_too_large(&config));
+        let mut chunked = upload("Transfer-Encoding: chunked\r\n", 10);
+        assert!(!chunked.is_too_large(&config));
         assert_eq!(chunked.receive(b"a\r\n0123456789\r\n"), Ok(15));
         assert_eq!(chunked.receive(b"1\r\nx\r\n"), Err(HttpError::BodyTooLarge));
     }

@@ -22,6 +22,7 @@ mod exchange;
 mod intake;
 mod job;
 mod live;
+mod record;
 mod retrying;
 
 use std::time::Duration;
@@ -39,6 +40,7 @@ use crate::{
     queue::wheel::TimerKey,
     rejection::Rejection,
     route::Page,
+    status::End,
     time::{Mono, Now},
 };
 
@@ -317,11 +319,8 @@ impl Session {
         match &mut self.phase {
             Phase::Head | Phase::Body(_) if waits_its_turn => self.begin_time_anew(None, ctx, now),
             Phase::Head if self.inbox.is_empty() => self.close(ctx),
-            Phase::Head => self.reject_and_close(&Rejection::ClientTooSlow, None, ctx, now),
-            Phase::Body(upload) => {
-                let dialect = upload.forward.dialect;
-                self.reject_and_close(&Rejection::ClientTooSlow, Some(dialect), ctx, now);
-            }
+            Phase::Head => self.refuse_head(&Rejection::ClientTooSlow, ctx, now),
+            Phase::Body(_) => self.refuse_upload(&Rejection::ClientTooSlow, ctx, now),
             Phase::Queued(..) => self.wait_is_over(ctx, now),
             Phase::Paused(_) => self.pause_is_over(ctx, now),
             Phase::Exchange(_) => self.exchange_timed_out(ctx, now),
@@ -404,10 +403,12 @@ impl Session {
             }
             // The answer is there, and costs nobody anything: it goes out, as far as it can.
             Phase::Flush(next) if !self.outbox.is_empty() && *next != Next::Close => *next = Next::Close,
-            Phase::Closed => {}
-            Phase::Head | Phase::Page(..) | Phase::Body(_) | Phase::Flush(_) | Phase::Linger => {
+            Phase::Body(upload) => {
+                ending::upload_broke_off(upload, End::ClientGone, ctx, now);
                 self.close(ctx);
             }
+            Phase::Closed => {}
+            Phase::Head | Phase::Page(..) | Phase::Flush(_) | Phase::Linger => self.close(ctx),
         }
     }
 

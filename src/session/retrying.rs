@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::{Phase, Session, ending, job::Job};
+use super::{Phase, Session, ending, job::Job, record::record_of};
 use crate::{
     admission::{Ticket, Waiter},
     budget::{Refusal, WaitsFor},
@@ -19,7 +19,7 @@ use crate::{
     rejection::{self, Rejection},
     relay::Relay,
     retry,
-    status::{self, AccessRecord, RetryRecord},
+    status::{self, AccessRecord, End, RetryRecord},
     time::{Mono, Now},
 };
 
@@ -96,9 +96,8 @@ pub(super) fn begin_relay(
     ask_to_wait: Option<&str>,
     client: &mut Outbox,
 ) -> Relay {
-    let (wait_ms, retries) = (job.waited.as_millis().to_string(), job.retries.to_string());
-    let mut extra =
-        vec![("x-fireworks-proxy-wait-ms", wait_ms.as_str()), ("x-fireworks-proxy-retries", &retries)];
+    let told = job.told_to_client();
+    let mut extra: Vec<(&str, &str)> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
     if let Some(seconds) = ask_to_wait.filter(|_| response.fields.all("retry-after").next().is_none()) {
         extra.push(("Retry-After", seconds));
     }
@@ -134,7 +133,7 @@ impl Session {
         } else {
             let detail = format!("it answered {status}, and not to the end or too much to keep");
             let failure = Failure::new(FailureClass::CutInStream, detail);
-            ending::note_failure(&failure, ctx, now);
+            ending::note_failure(job.id, &failure, ctx, now);
             job.last_failure = Some(failure);
         }
         // It may have taken its time, in which the proxy was asked to stop.
@@ -168,9 +167,18 @@ impl Session {
     fn pause(&mut self, mut job: Box<Job>, back_at: Mono, after: &str, ctx: &mut Context, now: Now) {
         job.held_since = now.mono;
         let pause = back_at.since(now.mono);
-        let retries_max = ctx.config.retries_max;
-        let request = AccessRecord { retries: job.retries + 1, ..ending::record_of(&job, now) };
-        let record = RetryRecord { request, after, pause, retries_max };
+        let record = RetryRecord {
+            id: job.id,
+            method: &job.head.method,
+            path: job.head.path(),
+            model: job.model.as_deref(),
+            agent_session: job.agent_session.as_deref(),
+            retry: job.retries + 1,
+            retries_max: ctx.config.retries_max,
+            after,
+            pause,
+            took: now.mono.since(job.arrived),
+        };
         ctx.log(Level::Info, status::retry_line(&record));
         ctx.stats.paused += 1;
         self.phase = Phase::Paused(job);
@@ -217,10 +225,12 @@ impl Session {
     ) {
         let room_in = refusal.and_then(|refusal| refusal.until).map(|until| until.since(now.mono));
         if let Some(held) = job.last_answer.take() {
+            job.answer_begins(now.mono);
             let mut relay = held.begin_replay(&job, room_in, &mut self.outbox);
             relay.close(&mut self.outbox);
-            let record = AccessRecord { status: Some(relay.status), ..ending::record_of(&job, now) };
-            return self.response_is_whole(relay.keeps_alive, &record, ctx, now);
+            let status = Some(relay.status);
+            ending::end(&AccessRecord { status, ..record_of(&job, End::Finished, now) }, ctx);
+            return self.answer_is_whole(relay.keeps_alive, ctx, now);
         }
         let rejection = match job.last_failure.take() {
             Some(failure) => {

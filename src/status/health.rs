@@ -10,7 +10,8 @@ use crate::{
 };
 
 /// The page.
-pub fn page(ctx: &Context, now: Now) -> Answer {
+pub fn page(ctx: &mut Context, now: Now) -> Answer {
+    ctx.roll_day(now);
     let stats = &ctx.stats;
     let last_error = stats.last_error.as_ref();
     let (code, health) = if ctx.is_draining() { (503, "draining") } else { (200, "ok") };
@@ -20,6 +21,7 @@ pub fn page(ctx: &Context, now: Now) -> Answer {
             "status": health,
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": seconds(now.mono.since(Mono::ZERO)),
+            "day": ctx.ledger.state().name(),
             "queue_depth": ctx.admission.waiting(),
             "oldest_wait_seconds": seconds(ctx.admission.oldest_wait(now.mono).unwrap_or_default()),
             "paused": stats.paused,

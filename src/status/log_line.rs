@@ -1,32 +1,35 @@
-//! Lines for the log. They hold names, counts and times; never a credential, a query or a body.
+//! What the log is told of requests. Entries hold names, counts and times; never a credential, a query or a body.
 
-use std::{fmt::Write as _, time::Duration};
-
-use log::Level;
+use std::time::Duration;
 
 use crate::{
     budget::Tokens,
-    context::Context,
-    failure::Reach,
-    time::{Mono, Now},
+    context::RequestId,
+    failure::{CLIENT_GONE, Failure, FailureClass, Reach, STOPPED},
+    journal::{Entry, Event, shown, shown_or_dash},
 };
 
-/// The longest name that a line shows: enough for every real model and session id.
-const NAME_CHARS_MAX: usize = 80;
-
-/// One finished request.
+/// One request that has ended.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessRecord<'a> {
-    /// The method.
-    pub method: &'a str,
-    /// The path, without the query.
-    pub path: &'a str,
+    /// Its id.
+    pub id: RequestId,
+    /// The method, if its head could be read.
+    pub method: Option<&'a str>,
+    /// The path, without the query, if its head could be read.
+    pub path: Option<&'a str>,
+    /// The program that sent it, as it names itself.
+    pub client: Option<&'a str>,
     /// The model.
     pub model: Option<&'a str>,
     /// The session of the agent.
     pub agent_session: Option<&'a str>,
+    /// Whether it asked for its answer as a stream.
+    pub is_stream: bool,
     /// The time in the queue and in pauses between tries.
     pub waited: Duration,
+    /// The time from the head's arrival to when the first byte of the answer was passed on, if one was.
+    pub first_byte: Option<Duration>,
     /// The time from the head's arrival to the end.
     pub took: Duration,
     /// The status that the client got, if it got one.
@@ -35,144 +38,208 @@ pub struct AccessRecord<'a> {
     pub tokens: Option<Tokens>,
     /// How often it was tried again.
     pub retries: u32,
-    /// How it ended, if not well, and how far it had come.
-    pub outcome: Option<(&'static str, Reach)>,
+    /// How it ended.
+    pub end: End,
+    /// How far it had come, in whichever try it came furthest.
+    pub reach: Reach,
+    /// What its client was told, where the proxy refused it.
+    pub message: Option<&'a str>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The upstream's answer was passed on whole, whatever its status.
+    Finished,
+    /// The proxy refused it, with this code.
+    Refused(&'static str),
+    /// Its client left before that.
+    ClientGone,
+    /// The proxy was stopped before that.
+    Stopped,
+    /// The way to or from the upstream failed, in the last of its tries.
+    Failed(FailureClass),
+}
+
+impl End {
+    /// The counter of `/usage` that it belongs to.
+    pub const fn counter(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Refused(_) => "refused",
+            Self::ClientGone => "client_gone",
+            Self::Stopped | Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Its class, as the log, pages and error bodies name it, if it was no good end.
+    pub const fn class(self) -> Option<&'static str> {
+        match self {
+            Self::Finished => None,
+            Self::Refused(code) => Some(code),
+            Self::ClientGone => Some(CLIENT_GONE),
+            Self::Stopped => Some(STOPPED),
+            Self::Failed(class) => Some(class.name()),
+        }
+    }
 }
 
 /// One request that is tried again.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryRecord<'a> {
-    /// The request.
-    pub request: AccessRecord<'a>,
+    /// Its id.
+    pub id: RequestId,
+    /// The method.
+    pub method: &'a str,
+    /// The path, without the query.
+    pub path: &'a str,
+    /// The model.
+    pub model: Option<&'a str>,
+    /// The session of the agent.
+    pub agent_session: Option<&'a str>,
+    /// Which retry it will be.
+    pub retry: u32,
+    /// How often a request is tried again at most.
+    pub retries_max: u32,
     /// The status or the class of the failure that it met.
     pub after: &'a str,
     /// When it is tried again, from now.
     pub pause: Duration,
-    /// How often a request is tried again at most.
-    pub retries_max: u32,
+    /// For how long its client has waited.
+    pub took: Duration,
 }
 
-/// The line for one request that is tried again.
-pub fn retry_line(record: &RetryRecord<'_>) -> String {
-    let RetryRecord { request, after, pause, retries_max } = record;
-    format!(
-        "retry | {} {} after={after} retry={}/{retries_max} in={:.3}s model={} session={} took={:.3}s",
-        shown(request.method),
-        shown(request.path),
-        request.retries,
-        pause.as_secs_f64(),
-        request.model.map_or_else(|| "-".to_owned(), shown),
-        request.agent_session.map_or_else(|| "-".to_owned(), shown),
-        request.took.as_secs_f64(),
-    )
+/// The entry for one request that is tried again.
+pub fn retry_line(record: &RetryRecord<'_>) -> Entry {
+    let (method, path) = (shown(record.method), shown(record.path));
+    let retry = format!(
+        "retry | {method} {path} after={} retry={}/{}",
+        record.after, record.retry, record.retries_max
+    );
+    Entry::new(Event::Retry, retry)
+        .with("method", method)
+        .with("path", path)
+        .with("after", record.after)
+        .with("retry", record.retry)
+        .with("retries_max", record.retries_max)
+        .span("in", "pause_seconds", Some(record.pause))
+        .word("id", "id", Some(&record.id.to_string()))
+        .name("model", "model", record.model)
+        .name("session", "session", record.agent_session)
+        .span("took", "took_seconds", Some(record.took))
 }
 
-/// The line for one finished request.
-pub fn access_line(record: &AccessRecord<'_>) -> String {
+/// The entry for one request that has ended.
+pub fn access_line(record: &AccessRecord<'_>) -> Entry {
+    let (method, path) = (record.method.map(shown), record.path.map(shown));
     let status = record.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-    let mut line = format!("request | {} {} status={status}", shown(record.method), shown(record.path));
-    let mut add = |name: &str, value: &dyn std::fmt::Display| {
-        write!(line, " {name}={value}").expect("a String takes every write");
+    let class = record.end.class();
+    let tokens = record.tokens;
+    let cached = tokens.map(|tokens| tokens.prompt.saturating_sub(tokens.uncached_prompt));
+    let entry = Entry::new(
+        Event::Request,
+        format!("request | {} {} status={status}", shown_or_dash(record.method), shown_or_dash(record.path)),
+    );
+    let entry = entry
+        .with("method", method)
+        .with("path", path)
+        .with("status", record.status)
+        .with("end", record.end.counter())
+        .word("outcome", "outcome", class)
+        .word("upstream", "upstream", class.map(|_| record.reach.name()))
+        .word("id", "id", Some(&record.id.to_string()))
+        .name("client", "client", record.client)
+        .name("model", "model", record.model)
+        .name("session", "session", record.agent_session)
+        .with("stream", record.is_stream)
+        .span("waited", "waited_seconds", Some(record.waited));
+    let entry = match record.retries {
+        0 => entry.with("retries", 0),
+        retries => entry.count("retries", "retries", Some(retries.into())),
     };
-    if let Some((outcome, reach)) = record.outcome {
-        add("outcome", &outcome);
-        add("upstream", &reach.name());
-    }
-    add("model", &record.model.map_or_else(|| "-".to_owned(), shown));
-    add("session", &record.agent_session.map_or_else(|| "-".to_owned(), shown));
-    add("waited", &format_args!("{:.3}s", record.waited.as_secs_f64()));
-    if record.retries > 0 {
-        add("retries", &record.retries);
-    }
-    if let Some(tokens) = record.tokens {
-        add("prompt", &tokens.prompt);
-        add("cached", &tokens.prompt.saturating_sub(tokens.uncached_prompt));
-        add("generated", &tokens.generated);
-    }
-    add("took", &format_args!("{:.3}s", record.took.as_secs_f64()));
-    line
+    entry
+        .count("prompt", "prompt_tokens", tokens.map(|tokens| tokens.prompt))
+        .count("cached", "cached_tokens", cached)
+        .count("generated", "generated_tokens", tokens.map(|tokens| tokens.generated))
+        .span("first_byte", "first_byte_seconds", record.first_byte)
+        .span("took", "took_seconds", Some(record.took))
+        .quote("message", "message", record.message)
 }
 
-/// Logs the line of statistics, and sees to the next one while anything is under way.
-pub fn stats_line(ctx: &mut Context, now: Now) {
-    ctx.roll_day(now);
-    let line = stats_text(ctx, now.mono);
-    ctx.log(Level::Info, line);
-    if ctx.stats.in_flight > 0 || ctx.admission.waiting() > 0 || ctx.stats.paused > 0 {
-        ctx.set_stats_line(now.mono);
-    }
-}
-
-fn stats_text(ctx: &mut Context, now: Mono) -> String {
-    let last_minute = ctx.stats.last_minute(now);
-    let waiting = ctx.admission.waiting();
-    let oldest = ctx.admission.oldest_wait(now).unwrap_or_default().as_secs_f64();
-    let (paused, in_flight) = (ctx.stats.paused, ctx.stats.in_flight);
-    let budgets = ctx.admission.budgets_mut();
-    let bucket = format!("{}/{}", budgets.bucket().available(now), budgets.bucket().capacity());
-    let lanes = budgets.lanes_mut().filter_map(|(_, lane)| {
-        let balances = lane.balances(now);
-        let is_busy = lane.in_flight > 0 || balances.iter().any(|balance| balance.used > 0);
-        let amounts = balances.map(|balance| {
-            let taken = balance.used + balance.reserved;
-            format!("{}={taken}/{}", balance.dimension.name(), balance.effective)
-        });
-        is_busy.then(|| format!("{}: {}", shown(&lane.model), amounts.join(" ")))
-    });
-    let lanes = lanes.collect::<Vec<_>>().join("; ");
-    let ledger = &ctx.ledger;
-    let (limit, remaining) = match (ledger.limit(), ledger.remaining()) {
-        (Some(limit), Some(remaining)) => (limit.to_string(), remaining.to_string()),
-        _ => ("unlimited".to_owned(), "unlimited".to_owned()),
-    };
-    format!(
-        "stats | bucket={{{bucket}}} | last_60s={last_minute} req | token_budgets={{{lanes}}} | \
-         queue={{waiting={waiting} oldest={oldest:.1}s paused={paused} in_flight={in_flight}}} | \
-         daily_tokens={}/{limit} remaining={remaining}",
-        ledger.used()
-    )
-}
-
-/// A name from outside as a line shows it: no control characters, no spaces to fake a field with, and
-/// not for ever.
-fn shown(name: &str) -> String {
-    let plain = |character: char| if character.is_ascii_graphic() { character } else { '?' };
-    let mut text: String = name.chars().take(NAME_CHARS_MAX).map(plain).collect();
-    if name.chars().nth(NAME_CHARS_MAX).is_some() {
-        text.push_str("...");
-    }
-    text
+/// The entry for what failed on the way to or from the upstream, in one try of a request.
+pub fn failure_line(id: RequestId, failure: &Failure, upstream: &str) -> Entry {
+    Entry::saying(Event::Failure, format!("{upstream}: {failure}"))
+        .with("id", id.to_string())
+        .with("class", failure.class.name())
+        .with("upstream", failure.class.reach().name())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Config, context::Context, time::Now};
 
-    #[test]
-    fn a_line_tells_the_whole_story_and_names_cannot_forge_one() {
-        let record = AccessRecord {
-            method: "POST",
-            path: "/v1/messages",
+    fn record() -> AccessRecord<'static> {
+        let mut ctx = Context::new(Config::defaults(), 1, Now::default());
+        AccessRecord {
+            id: ctx.next_request_id(),
+            method: Some("POST"),
+            path: Some("/v1/messages"),
+            client: Some("claude-cli/2.1.197"),
             model: Some("kimi\n2026-01-01 00:00:00,000 INFO forged"),
             agent_session: None,
+            is_stream: true,
             waited: Duration::from_millis(1_500),
+            first_byte: Some(Duration::from_millis(2_250)),
             took: Duration::from_secs(3),
             status: Some(200),
             tokens: Some(Tokens { prompt: 1_200, uncached_prompt: 176, generated: 42 }),
             retries: 0,
-            outcome: None,
-        };
+            end: End::Finished,
+            reach: Reach::Acknowledged,
+            message: None,
+        }
+    }
+
+    #[test]
+    fn a_line_tells_the_whole_story_and_names_cannot_forge_one() {
+        let record = record();
         assert_eq!(
-            access_line(&record),
-            "request | POST /v1/messages status=200 model=kimi?2026-01-01?00:00:00,000?INFO?forged session=- \
-             waited=1.500s prompt=1200 cached=1024 generated=42 took=3.000s"
+            access_line(&record).text(),
+            format!(
+                "request | POST /v1/messages status=200 id={} client=claude-cli/2.1.197 \
+                 model=kimi?2026-01-01?00:00:00,000?INFO?forged session=- waited=1.500s prompt=1200 cached=1024 \
+                 generated=42 first_byte=2.250s took=3.000s",
+                record.id
+            )
         );
-        let outcome = Some(("client_gone", Reach::MayHaveReached));
-        let gone = AccessRecord { status: None, tokens: None, retries: 2, outcome, ..record };
-        let line = access_line(&gone);
-        let begin =
-            "request | POST /v1/messages status=- outcome=client_gone upstream=may_have_reached model=";
+        let (end, reach) = (End::ClientGone, Reach::MayHaveReached);
+        let gone =
+            AccessRecord { status: None, tokens: None, first_byte: None, retries: 2, end, reach, ..record };
+        let line = access_line(&gone).to_string();
+        let begin = "request | POST /v1/messages status=- outcome=client_gone upstream=may_have_reached id=";
         assert!(line.starts_with(begin) && line.ends_with(" waited=1.500s retries=2 took=3.000s"), "{line}");
-        assert_eq!(shown(&"x".repeat(200)).len(), NAME_CHARS_MAX + 3);
+    }
+
+    #[test]
+    fn a_request_that_could_not_be_read_has_its_line_too() {
+        let message = Some("the head is \"odd\"\nrequest | GET / status=200");
+        let unknown = AccessRecord {
+            method: None,
+            path: None,
+            client: None,
+            model: None,
+            first_byte: None,
+            tokens: None,
+            status: Some(400),
+            end: End::Refused("bad_request"),
+            reach: Reach::NeverReached,
+            message,
+            ..record()
+        };
+        let line = access_line(&unknown).to_string();
+        let begin = "request | - - status=400 outcome=bad_request upstream=never_reached id=";
+        let end = r#" took=3.000s message="the head is \"odd\"\nrequest | GET / status=200""#;
+        assert!(line.starts_with(begin) && line.ends_with(end), "{line}");
     }
 }

@@ -8,15 +8,15 @@ pub mod history;
 pub mod live;
 mod log_line;
 pub mod settings;
+mod stats_line;
 pub mod usage;
-
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{calendar, context::Context, http::write::Answer, route::Page, time::Wall};
+use crate::{calendar, context::Context, http::write::Answer, journal::seconds, route::Page, time::Wall};
 
-pub use log_line::{AccessRecord, RetryRecord, access_line, retry_line, stats_line};
+pub use log_line::{AccessRecord, End, RetryRecord, access_line, failure_line, retry_line};
+pub use stats_line::stats_line;
 
 /// `GET /` and `HEAD /`: a sign of life for clients that probe.
 pub fn root() -> Answer {
@@ -56,9 +56,4 @@ fn moment(ctx: &Context, at: Wall) -> String {
 /// Four digits of a keyed hash: tells keys apart, and tells nothing about them.
 fn credential(hash: u64) -> String {
     format!("{:04x}", hash & 0xffff)
-}
-
-/// A span in seconds, to the millisecond.
-fn seconds(span: Duration) -> f64 {
-    (span.as_secs_f64() * 1_000.0).round() / 1_000.0
 }

@@ -26,7 +26,10 @@ fn a_host_that_is_not_the_proxys_is_misdirected() {
     assert_eq!(usage["requests"]["total"], ASKED.len());
     let lines = log::lines_with("rebound.example:8787");
     assert_eq!(lines.len(), ASKED.len(), "{lines:#?}");
-    assert!(lines.iter().all(|line| line.starts_with("WARN refused a request with 421: ")), "{lines:#?}");
+    for ((method, path), line) in ASKED.iter().zip(&lines) {
+        let begin = format!("WARN request | {method} {path} status=421 outcome=misdirected ");
+        assert!(line.starts_with(&begin) && line.contains(" message=\""), "{line}");
+    }
 }
 
 #[test]

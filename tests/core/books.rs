@@ -51,8 +51,8 @@ fn the_log_tells_the_story_of_a_request_line_by_line() {
     world.answer("a", 20, 5);
     let took = world.now().since(at(0.0)).as_secs_f64();
     expected.push(format!(
-        "INFO request | POST /v1/chat/completions status=200 model=m session=s waited={waited:.3}s retries=3 \
-         prompt=20 cached=0 generated=5 took={took:.3}s"
+        "INFO request | POST /v1/chat/completions status=200 client=- model=m session=s waited={waited:.3}s retries=3 \
+         prompt=20 cached=0 generated=5 first_byte={took:.3}s took={took:.3}s"
     ));
     assert_eq!(world.request_lines(), expected);
     let failures = world.log.iter().filter(|line| line.contains("api.fireworks.ai")).collect::<Vec<_>>();

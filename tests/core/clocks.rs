@@ -75,7 +75,34 @@ fn a_spent_day_is_not_given_twice() {
     world.set_wall(noon);
     let refused = world.client_with(&chat("refused again", "", BODY));
     assert_eq!(world.json_of(refused)["error"]["code"], "daily_limit");
-    assert_eq!(world.times_logged("REACHED").len(), 1);
+    assert_eq!(world.times_logged("REACHED").len(), 2, "it is said again when the clock comes back to it");
+}
+
+#[test]
+fn a_spent_day_is_told_of_for_as_long_as_somebody_is_refused() {
+    let noon = utc(5, 20, 12, 0);
+    let mut world = World::new(&[UTC, ("DAILY_TOKEN_LIMIT", "1000"), ("RPS", "1000")], noon);
+    spend(&mut world, 999);
+    world.advance(SECOND * 10);
+    assert_eq!(world.times_logged("WARN DAILY TOKEN WARNING: 999 of 1000 tokens of 2026-05-20").len(), 1);
+    let is_stats = |line: &&String| line.contains(" stats |");
+    let stats = world.log.iter().rfind(is_stats).expect("statistics");
+    assert!(stats.starts_with("WARN ") && stats.ends_with(" remaining=1 day=warned"), "{stats}");
+    spend(&mut world, 1);
+    world.advance(HOUR * 2);
+    let reached = "ERROR DAILY TOKEN LIMIT REACHED: 1000 of 1000 tokens of 2026-05-20";
+    assert_eq!(world.times_logged(reached).len(), 1, "nobody is there to be told more");
+    for _ in 0..60 {
+        world.client_with(&chat("refused", "", BODY));
+        world.advance(SECOND * 60);
+    }
+    assert_eq!(world.times_logged(reached).len(), 1 + 4, "every quarter of an hour");
+    let stats = world.log.iter().rfind(is_stats).expect("statistics");
+    assert!(stats.starts_with("WARN ") && stats.ends_with(" remaining=0 day=spent"), "{stats}");
+    world.set_wall(hours_later(noon, 24));
+    spend(&mut world, 1);
+    world.advance(HOUR);
+    assert_eq!(world.times_logged("REACHED").len(), 1 + 4, "another day");
 }
 
 #[test]

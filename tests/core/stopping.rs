@@ -210,7 +210,10 @@ fn the_log_tells_of_the_stop_and_how_long_each_had_waited() {
     let line = "INFO stopping: 1 in flight may end within 30 s, 2 waiting get 503; once more \
                 stops at once";
     assert!(world.log.iter().any(|logged| logged == line), "{:#?}", world.log);
-    let tail = |waited: &str| format!("model=m session=- waited={waited} took={waited}");
+    let tail = |waited: &str| {
+        let message = "the proxy is being stopped and takes no new requests; try again";
+        format!("client=- model=m session=- waited={waited} took={waited} message={message:?}")
+    };
     assert_eq!(
         world.request_lines()[1..],
         [

@@ -87,7 +87,10 @@ fn a_body_that_stalls_or_trickles_is_refused_in_the_paths_dialect() {
         let response = client.read_response();
         assert_too_slow(path, client, &response);
     }
-    log::await_line(&["WARN refused a request with 408: the request did not arrive in time"]);
+    for path in [CHAT, MESSAGES] {
+        let begin = format!("WARN request | POST {path} status=408 outcome=client_timeout ");
+        log::await_line(&[&begin, r#"message="the request did not arrive in time""#]);
+    }
 
     let mut client = proxy.connect();
     client.request("POST", CHAT, &[("Content-Length", "1000")], b"");

@@ -173,8 +173,8 @@ fn an_answer_that_stalls_is_cut_and_settled_with_what_was_seen() {
         assert!(matches!(cut.reason, CutReason::Eof | CutReason::Failed(_)), "{path}: {cut}");
         assert!(text.contains("café") && !text.contains("ember") && !text.contains(end), "{path}: {text}");
         let line =
-            format!(" POST {path} status=200 outcome=idle_in_stream upstream=acknowledged model={model} ");
-        log::await_line(&[&line, "WARN request | ", &format!(" generated={tokens} ")]);
+            format!("WARN request | POST {path} status=200 outcome=idle_in_stream upstream=acknowledged ");
+        log::await_line(&[&line, &format!(" model={model} "), &format!(" generated={tokens} ")]);
         let [prompt, _, generated] = settled(&lane_of(&proxy.usage(), &model));
         assert!(prompt > 0 && generated == tokens, "{path}: {prompt} {generated}");
         assert_only_failure(&proxy, "acknowledged", "idle_in_stream", 1);
@@ -218,8 +218,8 @@ fn an_answer_that_breaks_off_is_one_line_and_one_count() {
             client.read_final_head();
             client.read_body_to_end().expect_err("it is cut");
             let line =
-                format!(" POST {path} status=200 outcome=cut_in_stream upstream=acknowledged model={model} ");
-            log::await_line(&[&line, "WARN request | "]);
+                format!("WARN request | POST {path} status=200 outcome=cut_in_stream upstream=acknowledged ");
+            log::await_line(&[&line, &format!(" model={model} ")]);
             assert_only_failure(&proxy, "acknowledged", "cut_in_stream", 1);
         }
     }

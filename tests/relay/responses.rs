@@ -170,9 +170,10 @@ fn several_interim_responses_and_bytes_after_the_end_do_no_harm() {
         let head = client.read_head();
         let text = String::from_utf8_lossy(&head.raw).into_owned();
         let wait = head.header("x-fireworks-proxy-wait-ms").expect("the wait is stated");
+        let id = head.header("x-fireworks-proxy-request-id").expect("and so is the id");
         let expected = format!(
             "HTTP/1.1 299 Fine, thanks\r\ncontent-LENGTH: 4\r\nx-fireworks-proxy-wait-ms: {wait}\r\n\
-             x-fireworks-proxy-retries: 0\r\n\r\n"
+             x-fireworks-proxy-retries: 0\r\nx-fireworks-proxy-request-id: {id}\r\n\r\n"
         );
         assert_eq!(text, expected);
         assert_eq!(client.read_body_to_end().expect("whole").text(), "body");

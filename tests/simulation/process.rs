@@ -72,7 +72,7 @@ impl Simulation {
                 Output::ShutdownWrite(id) => self.proxy_ended_its_side(id),
                 Output::Close(id) => self.closed(id),
                 Output::Save(bytes) => saved = Some(self.save(bytes)),
-                Output::Log(_, line) => self.rules.note_line(&line, &mut self.history),
+                Output::Log(_, line) => self.rules.note_line(line.text(), &mut self.history),
             }
             if self.is_dying {
                 return self.kill();

@@ -89,6 +89,7 @@ impl Exchange {
             let was_to_be_repeated = is_repeatable && ctx.config.retries_max > 0;
             ask_to_wait = was_to_be_repeated.then(|| rejection::retry_after(Some(pause)));
         }
+        self.job.answer_begins(now.mono);
         let mut relay = retrying::begin_relay(&self.job, &response, ask_to_wait.as_deref(), outbox);
         let count = |name| response.fields.text(name).and_then(|text| text.parse().ok());
         relay.meter.take_headers(count("fireworks-prompt-tokens"), count("fireworks-cached-prompt-tokens"));

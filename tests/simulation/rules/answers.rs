@@ -72,7 +72,15 @@ impl Simulation {
         let relayed =
             field(head, "x-answer").map(|number| ConnId::from_u64(number.parse().expect("a number")));
         client.current = Current { relayed: relayed.map(|id| (id, 0)), status, body: Vec::new() };
+        let request_id = field(head, "x-fireworks-proxy-request-id");
+        // Who is too slow with a head asks for no page yet.
+        let is_page = request.kind == Kind::Page && status != 408;
+        assert_eq!(request_id.is_none(), is_page, "all but pages have an id: {head}");
+        request_id.into_iter().for_each(|request_id| self.rules.note_answer_id(request_id));
         if request.kind == Kind::Forward && request.whole_at.is_some() {
+            let waited =
+                field(head, "x-fireworks-proxy-wait-ms").and_then(|millis| millis.parse::<u64>().ok());
+            assert!(waited.is_some(), "the wait of {head}");
             let retries = field(head, "x-fireworks-proxy-retries");
             let tried = request.tries.len().saturating_sub(1).to_string();
             assert_eq!(retries, Some(tried.as_str()), "the retries of {head}");

@@ -9,7 +9,7 @@ mod memory;
 mod order;
 mod steps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fireworks_proxy::{event::ConnId, time::Mono};
 
@@ -43,8 +43,10 @@ pub struct Rules {
     /// Tries that are under way, and those of them that cost tokens.
     pub open: u64,
     pub open_with_lane: usize,
-    /// Lines of the log that tell how a request ended.
-    end_lines: u64,
+    /// The ids of the requests of which the log has told the end.
+    ended: BTreeSet<String>,
+    /// The ids that answers had.
+    answered: BTreeSet<String>,
     pub is_first_process: bool,
     /// Whether the log says that something was cut by a stop.
     pub is_cut_told: bool,
@@ -67,7 +69,8 @@ impl Rules {
             coming_back: BTreeMap::new(),
             open: 0,
             open_with_lane: 0,
-            end_lines: 0,
+            ended: BTreeSet::new(),
+            answered: BTreeSet::new(),
             is_first_process: true,
             is_cut_told: false,
             is_day_dirty: false,
@@ -82,7 +85,9 @@ impl Rules {
         self.bucket = Bucket::new(swarm.requests_per_second);
         self.waiting.clear();
         self.coming_back.clear();
-        (self.open, self.open_with_lane, self.end_lines) = (0, 0, 0);
+        (self.open, self.open_with_lane) = (0, 0);
+        self.ended.clear();
+        self.answered.clear();
         self.is_cut_told = false;
         self.tightness = Tightness::default();
         self.order = Order::default();
@@ -106,12 +111,30 @@ impl Rules {
         self.days.late_at(until);
     }
 
+    /// An answer has this id. No other has it.
+    pub fn note_answer_id(&mut self, id: &str) {
+        assert!(self.answered.insert(id.to_owned()), "two answers to {id}");
+    }
+
+    /// Of how many requests the log has told the end.
+    pub fn end_lines(&self) -> u64 {
+        self.ended.len() as u64
+    }
+
+    /// With nothing under way any more, each id that a client got is in the log.
+    pub fn check_ids(&self) {
+        let unknown = self.answered.difference(&self.ended).next();
+        assert_eq!(unknown, None, "it was answered, and the log has no line for it");
+    }
+
     /// Reads a line of the log for what it says of an end.
     pub fn note_line(&mut self, line: &str, history: &mut History) {
         self.is_cut_told |= line.contains("were cut");
         let is_request = line.starts_with("request | ");
-        if is_request || line.starts_with("refused a request with") {
-            self.end_lines += 1;
+        if is_request {
+            let id = line.split(' ').find_map(|word| word.strip_prefix("id="));
+            let id = id.unwrap_or_else(|| panic!("no id: {line}")).to_owned();
+            assert!(self.ended.insert(id), "it has ended before: {line}");
         }
         if is_request || line.starts_with("retry | ") {
             let words = line.split(' ').skip(3);

@@ -27,7 +27,7 @@ impl Simulation {
 
     /// Every request is at one place, or has come to one end, which the log tells.
     pub fn check_balance(&mut self) {
-        let (open, end_lines) = (self.rules.open, self.rules.end_lines);
+        let (open, end_lines) = (self.rules.open, self.rules.end_lines());
         let ctx = self.proxy().context_mut();
         let waiting = ctx.admission.waiting() as u64;
         let stats = &ctx.stats;
@@ -148,6 +148,7 @@ impl Simulation {
         assert_eq!(self.next_timer(), None, "something is left to wait for");
         self.check_balance();
         self.check_causes();
+        self.rules.check_ids();
         assert_eq!(self.proxy().context_mut().memory.held_bytes(), 0, "bytes are held for nobody");
         assert_eq!((self.rules.open, self.proxy().context_mut().admission.waiting()), (0, 0));
         self.now = self.now + Duration::from_secs(62);
