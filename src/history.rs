@@ -60,7 +60,7 @@ pub struct LaneSample {
     pub used: [u64; 3],
     /// What could be used within a minute.
     pub effective: [u64; 3],
-    /// The limit: what was learned, or else what was configured.
+    /// The limit that holds.
     pub limit: [u64; 3],
 }
 
@@ -143,7 +143,7 @@ impl History {
                     lane: id,
                     used: balances.map(|balance| balance.used),
                     effective: balances.map(|balance| balance.effective),
-                    limit: balances.map(|balance| balance.learned.unwrap_or(balance.configured)),
+                    limit: balances.map(|balance| balance.limit),
                 });
             }
         }

@@ -142,7 +142,8 @@ impl Book {
         let until = Some(latest).filter(|_| !is_full);
         let empty_at = self.window.falls_to(0).filter(|_| self.pending.total + before.total == 0);
         let doubted_until = self.doubt_at(now).map(|doubt| doubt.until);
-        Err(until.into_iter().chain(empty_at).chain(doubted_until).min())
+        let others_until = self.others.believed_until().filter(|_| self.others_used(now) > 0);
+        Err([until, empty_at, doubted_until, others_until].into_iter().flatten().min())
     }
 
     /// When so much may be used at once behind what is used at once before it.
@@ -288,6 +289,11 @@ impl Book {
         share_of(limit, self.margin.ratio()).saturating_sub(self.others_used(now))
     }
 
+    /// The limit that holds: what was learned, where the settings allow it.
+    pub(super) fn limit(&self, now: Mono) -> u64 {
+        self.limit.tokens_per_minute(now)
+    }
+
     /// What others use of the limit, in tokens of the last minute.
     pub(super) fn others_used(&self, now: Mono) -> u64 {
         let used = self.others.used(self.limit.tokens_per_minute(now), now);
@@ -324,6 +330,19 @@ mod tests {
 
     fn book(used: u64) -> Book {
         book_with(used, Techniques::default())
+    }
+
+    #[test]
+    fn who_waits_for_what_others_use_is_asked_again_when_that_is_not_believed_any_more() {
+        let mut book = book(10_000);
+        for second in 0..6 {
+            book.others.observe(36_000, 6_000, 10_000, START + Duration::from_secs(second));
+        }
+        let now = START + Duration::from_secs(6);
+        assert_eq!(book.others_used(now), 20_000);
+        let until = check(&mut book, 2_000, now).expect_err("nothing is left").expect("a time");
+        assert_eq!(until, START + Duration::from_secs(30), "and not when the window is empty");
+        assert_eq!(check(&mut book, 2_000, until), Ok(()));
     }
 
     fn check(book: &mut Book, tokens: u64, now: Mono) -> Result<(), Option<Mono>> {

@@ -85,6 +85,8 @@ pub struct Balance {
     pub configured: u64,
     /// The limit that headers taught, if any.
     pub learned: Option<u64>,
+    /// The limit that holds: what was learned, but no more than a limit that was set.
+    pub limit: u64,
     /// What may be used within a minute: the limit that holds, times the safety ratio.
     pub effective: u64,
     /// Used within the last minute.
@@ -308,6 +310,7 @@ impl Lane {
                 dimension,
                 configured: book.limit.configured().tokens_per_minute,
                 learned: book.limit.learned(now),
+                limit: book.limit(now),
                 effective: book.effective(now),
                 used: book.window.used(now),
                 reserved: book.reserved(),

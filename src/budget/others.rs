@@ -46,6 +46,11 @@ impl Others {
         let noise = crate::config::share_of(limit, NOISE);
         u64::try_from(least).map_or(0, |least| if least > noise { least.min(limit) } else { 0 })
     }
+
+    /// Until when that is believed, if no header comes.
+    pub(super) fn believed_until(&self) -> Option<Mono> {
+        self.samples.front().map(|(at, _)| *at + BELIEVED_FOR)
+    }
 }
 
 #[cfg(test)]
@@ -95,5 +100,14 @@ mod tests {
         let (others, now) = heard(&[0; 6]);
         assert_eq!(others.used(LIMIT, now), 26_000);
         assert_eq!(others.used(LIMIT, at(40)), 0);
+    }
+
+    #[test]
+    fn what_nobody_says_again_is_believed_until_then() {
+        let (others, now) = heard(&[10_000; SAMPLES]);
+        let until = others.believed_until().expect("headers came");
+        assert!(others.used(LIMIT, now) > 0 && others.used(LIMIT, until - Duration::from_micros(1)) > 0);
+        assert_eq!(others.used(LIMIT, until), 0);
+        assert_eq!(Others::default().believed_until(), None);
     }
 }

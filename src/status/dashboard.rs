@@ -13,7 +13,7 @@ const DOCUMENT: &str = include_str!("dashboard.html");
 const CONTENT_SECURITY_POLICY: &str = concat!(
     "default-src 'none'; ",
     "style-src 'sha256-OQzW+17Wm9b0N+jP1anr3kUlGzm4NoQGPtqqZ1UnZgU='; ",
-    "script-src 'sha256-ZT18/0Vutcoy+GPYOYK67Zd89COVAxB2JSySDEMC+SM='; ",
+    "script-src 'sha256-2usiuOOpEicq96DalZUjsiymBqCQoFy1Ftjup8tXjHU='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 

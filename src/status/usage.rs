@@ -211,6 +211,7 @@ fn budget(balance: &Balance) -> Value {
     json!({
         "configured": balance.configured,
         "learned": balance.learned,
+        "limit": balance.limit,
         "effective": balance.effective,
         "used_60s": balance.used,
         "reserved": balance.reserved,

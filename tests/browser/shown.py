@@ -19,7 +19,7 @@ SNAPSHOT = r"""(() => {
     answers: Number(document.documentElement.dataset.answers ?? 0), title: document.title, lanes,
     page: texts([...document.querySelectorAll("[id]")].filter((node) => node.tagName !== "TEMPLATE").map((node) => [node.id, node])),
     waiting: list("waiting"), running: list("running"), byModel: list("byModel"), bySession: list("bySession"),
-    totals: list("totals"), failures: list("failures"), settings: list("settingsList"),
+    failures: list("failures"), settings: list("settingsList"),
   };
 })()"""
 
@@ -63,7 +63,7 @@ def short_model(model):
     return (model.split("/")[-1] or model) if model else "no model"
 
 
-def lane(of, settings):
+def lane(of):
     """A lane as it is shown, but for its sentences."""
     return {
         "model": short_model(of["model"]),
@@ -71,16 +71,13 @@ def lane(of, settings):
         "counts": f"{number(of['in_flight'])} in flight, {number(of['queued'])} waiting, "
         f"{number(of['starts_60s'])} started in 60 s",
         "waiting": of["waiting"] or "",
-        "gauges": [gauge(name, of["budgets"][name], settings) for name in BUDGETS],
+        "gauges": [gauge(name, of["budgets"][name]) for name in BUDGETS],
         "binds": [BUDGETS[of["binds"]]] if of["binds"] else [],
     }
 
 
-def gauge(name, budget, settings):
-    # A limit that was set is a ceiling.
-    learned, configured = budget["learned"], budget["configured"]
-    is_ceiling = f"{name.upper()}_TPM_LIMIT" in settings and learned is not None and configured < learned
-    limit = configured if learned is None or is_ceiling else learned
+def gauge(name, budget):
+    limit, learned = budget["limit"], budget["learned"]
     scale = max(limit, budget["effective"], budget["used_60s"] + budget["reserved"])
     share = budget["used_60s"] / budget["effective"] if budget["effective"] else 0
     return {
@@ -89,7 +86,7 @@ def gauge(name, budget, settings):
         "used": tokens(budget["used_60s"]),
         "reserved": tokens(budget["reserved"]),
         "usable": tokens(budget["effective"]),
-        "limitName": "limit, set" if learned is None or is_ceiling else "limit, learned",
+        "limitName": "limit, learned" if learned == limit else "limit, set",
         "limit": tokens(limit, "tok/min"),
         "learned": tokens(learned, "tok/min"),
         "others": tokens(budget["others_60s"]),
@@ -162,12 +159,12 @@ def page(usage):
     }
 
 
-def of(usage, settings=()):
-    """Everything that is compared, in the form of the snapshot. `settings` names those that were set."""
+def of(usage):
+    """Everything that is compared, in the form of the snapshot."""
     day = usage["day"]
     return {
         "page": page(usage),
-        "lanes": sorted((lane(one, settings) for one in usage["lanes"]), key=lambda one: (one["model"], one["credential"])),
+        "lanes": sorted((lane(one) for one in usage["lanes"]), key=lambda one: (one["model"], one["credential"])),
         "waiting": list(map(waiting, usage["waiting"])),
         "running": list(map(running, usage["running"])),
         "byModel": [{"name": short_model(one["name"]) if one["name"] is not None else "everything else"} | spender(one, day["used"]) for one in day["by_model"]],

@@ -123,7 +123,7 @@ class DashboardTest(unittest.TestCase):
         until(lambda: proxy.usage()["requests"]["queued"] == count, 20, f"{count} requests wait")
 
     def assert_shows(self, proxy, usage, snapshot):
-        expected = shown.of(usage, proxy.settings)
+        expected = shown.of(usage)
         self.maxDiff = None
         self.assertEqual(shown.as_shown(snapshot, expected), expected)
 
@@ -158,8 +158,8 @@ class DashboardTest(unittest.TestCase):
 
             def is_same():
                 before, snapshot, after = proxy.usage(), tab.evaluate(shown.SNAPSHOT), proxy.usage()
-                expected = shown.of(after, proxy.settings)
-                is_quiet = shown.of(before, proxy.settings) == expected
+                expected = shown.of(after)
+                is_quiet = shown.of(before) == expected
                 return is_quiet and snapshot["answers"] and shown.as_shown(snapshot, expected) == expected and after
             usage = until(is_same, 30, "the page shows what /usage says")
             self.assertGreater(usage["day"]["used"], 600)

@@ -76,7 +76,9 @@ impl Simulation {
         // Who is too slow with a head asks for no page yet.
         let is_page = request.kind == Kind::Page && status != 408;
         assert_eq!(request_id.is_none(), is_page, "all but pages have an id: {head}");
-        request_id.into_iter().for_each(|request_id| self.rules.note_answer_id(request_id));
+        if let Some(request_id) = request_id {
+            self.rules.note_answer_id(request_id);
+        }
         if request.kind == Kind::Forward && request.whole_at.is_some() {
             let waited =
                 field(head, "x-fireworks-proxy-wait-ms").and_then(|millis| millis.parse::<u64>().ok());
