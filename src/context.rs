@@ -177,6 +177,11 @@ impl Context {
         self.outputs.push_back(Output::ShutdownWrite(conn));
     }
 
+    /// Asks the shell what the system says of this process, for a page that a client waits for.
+    pub fn measure(&mut self, client: ConnId) {
+        self.outputs.push_back(Output::Measure(client));
+    }
+
     /// An entry for the log; a mere text is a message.
     pub fn log(&mut self, level: Level, entry: impl Into<Entry>) {
         self.outputs.push_back(Output::Log(level, entry.into()));

@@ -1,6 +1,8 @@
 //! The nouns that the core and the shell exchange.
 
-use crate::{failure::Failure, journal::Entry};
+use std::time::Duration;
+
+use crate::{failure::Failure, journal::Entry, time::Wall};
 
 /// Names a connection, to a client or to the upstream. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +53,25 @@ pub enum Output {
     Save(Vec<u8>),
     /// Write an entry to the log.
     Log(log::Level, Entry),
+    /// Measure the process; answer with [`crate::proxy::Proxy::handle_measured`]. This client's page waits for it.
+    Measure(ConnId),
+}
+
+/// What the system says of this process. What it does not say is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessFigures {
+    /// Memory that is really there, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Addresses that are in use, in bytes.
+    pub virtual_bytes: Option<u64>,
+    /// The processor time that was used, of the program and of the system on its behalf.
+    pub cpu: Option<Duration>,
+    /// Open descriptors.
+    pub open_descriptors: Option<u64>,
+    /// How many there may be.
+    pub descriptors_max: Option<u64>,
+    /// When the process was started.
+    pub started_at: Option<Wall>,
 }
 
 /// Why the core wants to be woken.

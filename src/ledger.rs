@@ -297,6 +297,14 @@ impl Ledger {
         self.limit_tokens.map(|limit| share_of(limit, self.warn_ratio))
     }
 
+    /// The operator was told how the day goes, and need not be warned of it again. Whether that is news.
+    pub fn note_warned(&mut self) -> bool {
+        let is_news = !self.today.has_warned;
+        self.today.has_warned = true;
+        self.is_saved &= !is_news;
+        is_news
+    }
+
     /// Whether the warning of the day was given.
     pub fn has_warned(&self) -> bool {
         self.today.has_warned
@@ -396,6 +404,19 @@ mod tests {
         assert_eq!(ledger.count(0, 30, now), Some(Notice::LimitReached));
         assert_eq!(ledger.count(0, 30, now), None, "requests in flight finish and count");
         assert_eq!((ledger.remaining(), ledger.is_spent()), (Some(0), true));
+    }
+
+    #[test]
+    fn who_was_told_at_the_start_is_not_warned_again() {
+        let now = utc(2026, 5, 20, 14, 30);
+        let mut ledger = Ledger::new(&config("UTC", Some(1_000)), now);
+        ledger.count(90, 0, now);
+        let days = ledger.snapshot().expect("there is news");
+        let mut restarted = Ledger::new(&config("UTC", Some(100)), now);
+        assert!(restarted.restore(days) && restarted.state() == DayState::Warned);
+        assert!(restarted.note_warned() && restarted.is_unsaved() && !restarted.note_warned());
+        assert_eq!(restarted.count(1, 0, now), None);
+        assert_eq!(restarted.count(9, 0, now), Some(Notice::LimitReached));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use log::Level;
 use crate::{
     config::Config,
     context::Context,
-    event::{ConnId, Input, Output, Timer},
+    event::{ConnId, Input, Output, ProcessFigures, Timer},
     http::write::Answer,
     journal::{Entry, Event},
     memory::GoesOn,
@@ -180,6 +180,18 @@ impl Proxy {
         self.ctx.saved(result, self.stopped.is_some(), now.mono);
     }
 
+    /// What came of [`Output::Measure`]: the page that waits for it is made. A client that has left meanwhile needs none.
+    pub fn handle_measured(&mut self, client: ConnId, process: &ProcessFigures, now: Now) {
+        if !matches!(self.asked_page(client), Some((Page::Metrics, _))) {
+            return;
+        }
+        let answer = status::metrics::page(&mut self.ctx, self.sessions.len(), process, now);
+        let session = self.sessions.get_mut(&client).expect("it has asked");
+        session.answer_page(&answer, &mut self.ctx, now);
+        self.account(client, now);
+        self.stop_if_drained(now);
+    }
+
     /// What the shell is to do next.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -210,9 +222,14 @@ impl Proxy {
         self.sessions.get(&self.ctx.owner_of(conn).unwrap_or(conn))
     }
 
+    /// The page that a client has asked for and not got yet, with the query.
+    fn asked_page(&self, client: ConnId) -> Option<(Page, &str)> {
+        self.sessions.get(&client).and_then(Session::asked_page)
+    }
+
     /// Makes the page that a session was asked for, if it was.
     fn answer_page(&mut self, client: ConnId, now: Now) {
-        let Some((page, query)) = self.sessions.get(&client).and_then(Session::asked_page) else { return };
+        let Some((page, query)) = self.asked_page(client) else { return };
         let answer = match page {
             Page::Root => status::root(),
             Page::Dashboard => status::dashboard::page(),
@@ -220,6 +237,8 @@ impl Proxy {
             Page::Usage => self.usage(now),
             Page::History => status::history::page(&self.ctx, status::history::since(query), now),
             Page::Settings => status::settings::page(&self.ctx),
+            // Part of it only the shell knows.
+            Page::Metrics => return self.ctx.measure(client),
         };
         let session = self.sessions.get_mut(&client).expect("it has asked");
         session.answer_page(&answer, &mut self.ctx, now);

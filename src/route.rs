@@ -28,12 +28,21 @@ pub enum Page {
     History,
     /// `/settings`: what is in force, and where it came from.
     Settings,
+    /// `/metrics`: the counters, for Prometheus.
+    Metrics,
 }
 
 impl Page {
     /// Every page, in the order in which they are shown.
-    pub const ALL: [Self; 6] =
-        [Self::Root, Self::Dashboard, Self::Health, Self::Usage, Self::History, Self::Settings];
+    pub const ALL: [Self; 7] = [
+        Self::Root,
+        Self::Dashboard,
+        Self::Health,
+        Self::Usage,
+        Self::History,
+        Self::Settings,
+        Self::Metrics,
+    ];
 
     /// Its path.
     pub const fn path(self) -> &'static str {
@@ -44,6 +53,7 @@ impl Page {
             Self::Usage => "/usage",
             Self::History => "/history",
             Self::Settings => "/settings",
+            Self::Metrics => "/metrics",
         }
     }
 

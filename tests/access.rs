@@ -23,10 +23,11 @@ use support::{
 };
 
 /// Requests of each kind: pages, generation in both dialects, and what costs nothing.
-const ASKED: [(&str, &str); 7] = [
+const ASKED: [(&str, &str); 8] = [
     ("GET", "/"),
     ("GET", "/health"),
     ("GET", "/usage"),
+    ("GET", "/metrics"),
     ("POST", CHAT),
     ("POST", MESSAGES),
     ("GET", "/v1/models"),

@@ -94,7 +94,7 @@ const EDGES: [(&str, &[&str]); 29] = [
     ("outbox", &[]),
     ("state", &["budget", "inspect", "ledger"]),
     ("ledger", &[]),
-    ("stats", &["failure"]),
+    ("stats", &["budget", "failure"]),
     ("failure", &[]),
     ("outage", &[]),
 ];

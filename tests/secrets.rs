@@ -80,7 +80,7 @@ impl Written {
 
     /// Reads the pages, which need the secret.
     fn look(&mut self, proxy: &Binary) {
-        for path in ["/", "/health", "/usage"] {
+        for path in ["/", "/health", "/usage", "/metrics"] {
             let response = page(proxy, path);
             self.add(path, String::from_utf8_lossy(&response.head.raw).into_owned() + &response.text());
             if path == "/usage" {

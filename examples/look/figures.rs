@@ -1,6 +1,5 @@
 //! What is measured: the load alone, the load and who looks, and each page by itself.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use crate::common::ending::Ending;
 use crate::common::process::cpu_time;
 use crate::common::rest::{come_to_rest, end_proxy};
 use crate::load;
-use crate::lookers::{self, LOOKS, Look};
+use crate::lookers::{LOOKS, Look, Lookers, fetch};
 use crate::options::Options;
 use crate::support::binary::Binary;
 use crate::support::client::Client;
@@ -18,7 +17,7 @@ use crate::support::fake::{FakeFireworks, FakeOptions};
 pub(crate) const SHARE_MAX: f64 = 0.02;
 
 /// One span without a look, or with one.
-const SPAN: Duration = Duration::from_secs(10);
+const SPAN: Duration = Duration::from_secs(2);
 
 /// How often a page is asked for to know what it takes.
 const FETCHES: u32 = 300;
@@ -57,6 +56,18 @@ impl Figures {
     /// What the load takes, at the median.
     pub(crate) fn load(&self) -> f64 {
         median(&self.alone)
+    }
+
+    /// By how much the spans in which somebody looked took more than those before them, as a share of the load: the
+    /// mean, and its standard error.
+    #[expect(clippy::cast_precision_loss, reason = "there are few spans")]
+    pub(crate) fn difference(&self) -> (f64, f64) {
+        let differences: Vec<f64> =
+            self.watched.iter().zip(&self.alone).map(|(watched, alone)| watched - alone).collect();
+        let count = differences.len() as f64;
+        let mean = differences.iter().sum::<f64>() / count;
+        let variance = differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() / count;
+        (mean / self.load(), (variance / count).sqrt() / self.load())
     }
 
     /// The share of that which looking takes, by what each page takes.
@@ -115,11 +126,12 @@ pub(crate) fn measure(program: &Path, options: &Options) -> Result<Figures, Stri
 
 fn under_load(proxy: &Binary, options: &Options) -> Result<Figures, String> {
     // What is used for the first time is none of the load.
-    rate(proxy.pid(), || std::thread::sleep(SPAN / 5))?;
+    rate(proxy.pid(), || std::thread::sleep(SPAN))?;
+    let mut lookers = Lookers::at(proxy.address());
     let (mut alone, mut watched) = (Vec::new(), Vec::new());
     for _ in 0..options.pairs {
         alone.push(rate(proxy.pid(), || std::thread::sleep(SPAN))?);
-        watched.push(rate(proxy.pid(), || watch_for(SPAN, proxy.address()))?);
+        watched.push(rate(proxy.pid(), || lookers.look_for(SPAN))?);
     }
     let load = median(&alone);
     let pages = LOOKS.iter().map(|look| page_cost(*look, proxy, load)).collect::<Result<_, _>>()?;
@@ -135,23 +147,14 @@ fn rate(pid: u32, during: impl FnOnce()) -> Result<f64, String> {
     Ok(taken.as_secs_f64() / from.elapsed().as_secs_f64())
 }
 
-fn watch_for(span: Duration, proxy: SocketAddr) {
-    let ending = Ending::default();
-    std::thread::scope(|scope| {
-        scope.spawn(|| lookers::watch(proxy, &ending));
-        std::thread::sleep(span);
-        ending.call();
-    });
-}
-
 /// What a page takes beyond the load, each time.
 fn page_cost(look: Look, proxy: &Binary, load: f64) -> Result<PageCost, String> {
     let mut client = Client::connect(proxy.address());
-    let bytes = lookers::fetch(&mut client, look.path);
+    let bytes = fetch(&mut client, look.path);
     let from = Instant::now();
     let before = cpu_time(proxy.pid())?;
     for _ in 0..FETCHES {
-        lookers::fetch(&mut client, look.path);
+        fetch(&mut client, look.path);
     }
     let taken = cpu_time(proxy.pid())?.saturating_sub(before);
     let beyond = taken.saturating_sub(from.elapsed().mul_f64(load));

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::common::ending::Ending;
 use crate::support::client::Client;
 
 /// A page, and how often it is asked for.
@@ -27,21 +26,41 @@ pub(crate) const LOOKS: [Look; 6] = [
     Look { path: "/settings", every: None, by: "the dashboard" },
 ];
 
-/// Looks at everything as often as it is looked at, until the end is called.
-pub(crate) fn watch(proxy: SocketAddr, ending: &Ending) {
-    let mut client = Client::connect(proxy);
-    let mut due: Vec<(Instant, Look)> = LOOKS.iter().map(|look| (Instant::now(), *look)).collect();
-    while let Some((at, look)) = due.iter_mut().min_by_key(|(at, _)| *at) {
-        if ending.pause(at.saturating_duration_since(Instant::now())).is_err() {
-            return;
+/// Everybody who looks, on one connection that is kept. Their time goes on while they look, and stands still meanwhile.
+pub(crate) struct Lookers {
+    client: Client,
+    /// For how long they have looked.
+    looked: Duration,
+    /// What is due, by that time.
+    due: Vec<(Duration, Look)>,
+}
+
+impl Lookers {
+    /// Those who look again and again; what they ask for once, they have asked for.
+    pub(crate) fn at(proxy: SocketAddr) -> Self {
+        let mut client = Client::connect(proxy);
+        let (again, once): (Vec<Look>, Vec<Look>) = LOOKS.iter().partition(|look| look.every.is_some());
+        for look in once {
+            fetch(&mut client, look.path);
         }
-        fetch(&mut client, look.path);
-        if let Some(every) = look.every {
-            *at += every;
-        } else {
-            let seen = look.path;
-            due.retain(|(_, look)| look.path != seen);
+        let due = again.into_iter().map(|look| (Duration::ZERO, look)).collect();
+        Self { client, looked: Duration::ZERO, due }
+    }
+
+    /// Look for so long.
+    pub(crate) fn look_for(&mut self, span: Duration) {
+        let (from, until) = (Instant::now(), self.looked + span);
+        while let Some((at, look)) =
+            self.due.iter_mut().min_by_key(|(at, _)| *at).filter(|(at, _)| *at < until)
+        {
+            std::thread::sleep(
+                (from + at.saturating_sub(self.looked)).saturating_duration_since(Instant::now()),
+            );
+            fetch(&mut self.client, look.path);
+            *at += look.every.expect("these are asked for again and again");
         }
+        std::thread::sleep((from + span).saturating_duration_since(Instant::now()));
+        self.looked = until;
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// How to call it.
 pub(crate) const HELP: &str = "usage: cargo run --release --example look [-- OPTIONS]
   --agents N      agents that stream all the time, 1 to 64               [8]
-  --pairs N       spans of ten seconds with and without a look, 1 to 60  [4]
+  --pairs N       spans of two seconds with and without a look, 1 to 900 [20]
   --proxy PATH    the binary to measure, instead of building it";
 
 /// How much of a load, and for how long.
@@ -24,7 +24,7 @@ impl Options {
     /// # Errors
     /// What of it cannot be meant.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut options = Self { agents: 8, pairs: 4, proxy: None };
+        let mut options = Self { agents: 8, pairs: 20, proxy: None };
         let mut words = arguments.iter();
         while let Some(name) = words.next() {
             let value = words.next().ok_or_else(|| format!("{name} needs a value, or is unknown"))?;
@@ -34,7 +34,7 @@ impl Options {
             };
             match name.as_str() {
                 "--agents" => options.agents = number(1..=64)?,
-                "--pairs" => options.pairs = number(1..=60)?,
+                "--pairs" => options.pairs = number(1..=900)?,
                 "--proxy" => options.proxy = Some(PathBuf::from(value)),
                 _ => return Err(format!("unknown argument: {name}")),
             }

@@ -14,8 +14,13 @@ pub(crate) fn show(figures: &Figures) {
             rates.iter().fold((f64::MAX, 0.0_f64), |(least, most), rate| (least.min(*rate), most.max(*rate)));
         println!("  {what:<28} {:>7.2}  ({:.2} to {:.2})", median(rates) * 1e3, least * 1e3, most * 1e3);
     }
-    let difference = median(&figures.watched) / figures.load() - 1.0;
-    println!("  {:<28} {:>+7.2} %", "difference", difference * 100.0);
+    let (difference, error) = figures.difference();
+    println!(
+        "  {:<28} {:>+7.2} %, with a standard error of {:.2} %",
+        "difference",
+        difference * 100.0,
+        error * 100.0
+    );
     println!("\n  page                          bytes  us each  by             every   us/s   of the load");
     for page in &figures.pages {
         let every =

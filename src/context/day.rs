@@ -90,6 +90,9 @@ impl Context {
             ),
         };
         self.day_told_at = Some(now);
+        if self.ledger.note_warned() {
+            self.set_save(now);
+        }
         let entry = self.day_entry(text);
         self.log(level, entry);
     }

@@ -18,6 +18,7 @@ mod conn;
 mod dial;
 mod listen;
 pub mod logger;
+mod process;
 mod race;
 mod resolver;
 mod start;
@@ -341,7 +342,7 @@ impl Server {
     // What the core asks for.
 
     fn do_outputs(&mut self, now: Now) {
-        let mut saved = None;
+        let (mut saved, mut measured) = (None, Vec::new());
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Dial(id) => self.unresolved.push(id),
@@ -356,7 +357,15 @@ impl Server {
                 Output::Close(id) => self.close(id),
                 Output::Save(bytes) => saved = Some(self.state_file.save(&bytes)),
                 Output::Log(level, entry) => logger::write(level, &entry),
+                Output::Measure(id) => measured.push(id),
             }
+        }
+        if !measured.is_empty() {
+            let process = process::figures();
+            for id in measured {
+                self.proxy.handle_measured(id, &process, now);
+            }
+            self.do_outputs(now);
         }
         if let Some(result) = saved {
             self.proxy.handle_saved(result.map_err(|error| error.to_string()), now);

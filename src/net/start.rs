@@ -68,6 +68,7 @@ pub(super) fn restore_day(proxy: &mut Proxy, state_file: &StateFile, now: Now) {
 
 /// Tells the log that the proxy has started, and with what settings.
 pub(super) fn tell(config: &Config, addresses: &[SocketAddr]) {
+    let dashboard = addresses.first().map(|address| config.host.base_url(address.port()) + "/dashboard");
     let addresses: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
     let text = format!("Fireworks proxy starting on {} -> {}", addresses.join(" and "), config.summary());
     let start = Entry::saying(Event::Start, text)
@@ -80,6 +81,9 @@ pub(super) fn tell(config: &Config, addresses: &[SocketAddr]) {
         .with("settings", Value::Object(shown.collect()))
         .with("tokens_used_at_most", config.tokens_used_at_most());
     logger::write(Level::Info, &settings);
+    if let Some(dashboard) = dashboard {
+        logger::write(Level::Info, &format!("what goes on is shown at {dashboard}").into());
+    }
 }
 
 /// Tells the log that the proxy has stopped. It is the last entry.

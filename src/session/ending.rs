@@ -196,6 +196,7 @@ pub(super) fn end(record: &AccessRecord<'_>, ctx: &mut Context) {
         // What failed was counted when it did.
         End::Failed(_) => stats.failed += 1,
     }
+    stats.tally.count(&status::metrics::ended(record));
     ctx.log(level_of(record), status::access_line(record));
 }
 

@@ -145,6 +145,8 @@ pub(super) struct Job {
     pub(super) agent_session: Option<String>,
     pub(super) is_stream: bool,
     pub(super) asked: Asked,
+    /// The keyed hash of its key, if it costs tokens.
+    pub(super) credential: Option<u64>,
     /// The lane whose budgets it needs, if it costs tokens.
     pub(super) lane: Option<LaneId>,
     pub(super) arrived: Mono,
@@ -192,6 +194,7 @@ impl Job {
             model: inspection.model,
             agent_session: inspection.agent_session,
             is_stream: inspection.stream,
+            credential: None,
             lane: None,
             arrived,
             queued_at: now,
@@ -215,6 +218,7 @@ impl Job {
         if self.forward.is_generation {
             let credential = ctx.credential_hash(credential(&self.head.fields));
             let model = self.model.as_deref().unwrap_or("");
+            self.credential = Some(credential);
             self.lane = Some(ctx.admission.find_or_add_lane(credential, model, now));
         }
     }

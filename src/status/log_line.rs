@@ -22,6 +22,8 @@ pub struct AccessRecord<'a> {
     pub client: Option<&'a str>,
     /// The model.
     pub model: Option<&'a str>,
+    /// The keyed hash of its key, if it costs tokens. The log does not show it.
+    pub credential: Option<u64>,
     /// The session of the agent.
     pub agent_session: Option<&'a str>,
     /// Whether it asked for its answer as a stream.
@@ -187,6 +189,7 @@ mod tests {
             path: Some("/v1/messages"),
             client: Some("claude-cli/2.1.197"),
             model: Some("kimi\n2026-01-01 00:00:00,000 INFO forged"),
+            credential: None,
             agent_session: None,
             is_stream: true,
             waited: Duration::from_millis(1_500),
@@ -229,6 +232,7 @@ mod tests {
             path: None,
             client: None,
             model: None,
+            credential: None,
             first_byte: None,
             tokens: None,
             status: Some(400),

@@ -3,10 +3,12 @@
 //! Field names of the pages are documented in the README and stay as they are.
 
 pub mod dashboard;
+mod exposition;
 pub mod health;
 pub mod history;
 pub mod live;
 mod log_line;
+pub mod metrics;
 pub mod settings;
 mod stats_line;
 pub mod usage;

@@ -115,14 +115,17 @@ fn requests(ctx: &mut Context, now: Mono) -> Value {
 
 /// Every class under the side that it was on, those that never happened too.
 fn failures(stats: &Stats) -> Value {
-    let side = |reach: Reach| {
-        let upstream = FailureClass::ALL.into_iter().filter(|class| class.reach() == reach);
-        let own = OWN_CLASSES.iter().filter(|(side, _)| *side == reach).map(|(_, class)| *class);
-        let classes = upstream.map(FailureClass::name).chain(own);
-        classes.map(|class| (class.to_owned(), stats.failures(reach, class).into())).collect()
-    };
-    let sides = [Reach::NeverReached, Reach::MayHaveReached, Reach::Acknowledged];
-    sides.map(|reach| (reach.name().to_owned(), Value::Object(side(reach)))).into_iter().collect()
+    let mut sides = json!({});
+    for (reach, class) in failure_classes() {
+        sides[reach.name()][class] = stats.failures(reach, class).into();
+    }
+    sides
+}
+
+/// Everything that can go wrong: how far a request has come by then, and the class.
+pub(super) fn failure_classes() -> impl Iterator<Item = (Reach, &'static str)> {
+    let upstream = FailureClass::ALL.into_iter().map(|class| (class.reach(), class.name()));
+    upstream.chain(OWN_CLASSES)
 }
 
 fn memory(ctx: &Context) -> Value {

@@ -5,7 +5,7 @@ use crate::{
     support::wire::{error_code, pair},
 };
 
-const PAGES: [&str; 4] = ["/", "/?probe", "/health", "/usage"];
+const PAGES: [&str; 5] = ["/", "/?probe", "/health", "/usage", "/metrics"];
 
 /// What stands on every page, whatever its content.
 const PROTECTION: [(&str, &str); 5] = [

@@ -37,7 +37,7 @@ fn with_the_secret_all_is_as_without_one_and_it_goes_no_further() {
     let (fake, proxy) = pair(&[("CLIENT_TOKEN", SECRET)]);
     let mut client = proxy.connect();
     let fields = [("X-Fireworks-Proxy-Token", SECRET), ("x-api-key", "fw_key")];
-    for path in ["/", "/health", "/usage"] {
+    for path in ["/", "/health", "/usage", "/metrics"] {
         client.request("GET", path, &fields, b"");
         assert_eq!(client.read_response().status(), 200, "{path}");
     }

@@ -2,7 +2,7 @@
 
 use fireworks_proxy::{
     config::{Config, Raw},
-    event::{ConnId, Input, Output},
+    event::{ConnId, Input, Output, ProcessFigures},
     proxy::Proxy,
     time::{Mono, Now},
 };
@@ -64,7 +64,7 @@ impl Simulation {
     }
 
     fn take_outputs(&mut self) {
-        let mut saved = None;
+        let (mut saved, mut measured) = (None, Vec::new());
         while let Some(output) = self.process.as_mut().and_then(|process| process.proxy.poll_output()) {
             match output {
                 Output::Dial(id) => self.dialed(id),
@@ -73,10 +73,16 @@ impl Simulation {
                 Output::Close(id) => self.closed(id),
                 Output::Save(bytes) => saved = Some(self.save(bytes)),
                 Output::Log(_, line) => self.rules.note_line(line.text(), &mut self.history),
+                Output::Measure(id) => measured.push(id),
             }
             if self.is_dying {
                 return self.kill();
             }
+        }
+        for id in measured {
+            let clock = self.clock();
+            self.proxy().handle_measured(id, &ProcessFigures::default(), clock);
+            self.take_outputs();
         }
         if let Some(result) = saved {
             let clock = self.clock();

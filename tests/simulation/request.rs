@@ -135,7 +135,7 @@ impl Request {
     fn write_page(&mut self, is_head: bool, dice: &mut Dice) {
         self.lane = None;
         self.method = if is_head { "HEAD" } else { "GET" };
-        let path = *dice.pick(&["/", "/health", "/usage"]).expect("one");
+        let path = *dice.pick(&["/", "/health", "/usage", "/metrics"]).expect("one");
         self.write(path, "", false);
     }
 

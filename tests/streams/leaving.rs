@@ -181,8 +181,14 @@ fn a_client_that_leaves_within_its_request_costs_nothing() {
         client.shutdown_write();
         assert!(client.is_closed_by_peer(SOON), "{part:?}: there is nothing to answer");
     }
+    // Half a head is no request; half a body is one, whose client has left.
     let usage = proxy.usage();
-    assert_eq!((&usage["requests"]["total"], fake.statistics().connections), (&0.into(), 0));
+    assert_eq!((&usage["requests"]["total"], &usage["requests"]["client_gone"]), (&1.into(), &1.into()));
+    assert_eq!(usage["failures"]["never_reached"]["client_gone"], 1);
+    assert_eq!(
+        (fake.statistics().connections, &usage["bucket"]["available"]),
+        (0, &usage["bucket"]["capacity"])
+    );
 }
 
 #[test]

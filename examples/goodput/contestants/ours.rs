@@ -92,6 +92,7 @@ impl Ours {
             }
             Output::ShutdownWrite(conn) => self.proxy.handle_input(conn, Input::Eof, moment(now)),
             Output::Save(_) => self.proxy.handle_saved(Ok(()), moment(now)),
+            Output::Measure(_) => unreachable!("no client here asks for a page"),
             Output::Log(level, line) => {
                 if self.logs {
                     println!("{:>10.3} {level} {line}", now.since(Mono::ZERO).as_secs_f64());

@@ -16,7 +16,7 @@ use std::{
 
 use fireworks_proxy::{
     config::{Config, Raw},
-    event::{ConnId, Input, Output},
+    event::{ConnId, Input, Output, ProcessFigures},
     failure::{Failure, FailureClass},
     proxy::Proxy,
     time::{Mono, Now, Wall},
@@ -63,6 +63,8 @@ pub struct World {
     pub owners: BTreeMap<ConnId, ConnId>,
     /// Upstream connections that were asked for and wait to be made, unless [`Self::connects`].
     pub dialed: VecDeque<ConnId>,
+    /// What the system is made to say of the process.
+    pub process: ProcessFigures,
     /// Whether upstream connections are made at once.
     pub connects: bool,
     /// What the wall clock shows when the monotonic one shows zero.
@@ -98,6 +100,7 @@ impl World {
             dials: Vec::new(),
             owners: BTreeMap::new(),
             dialed: VecDeque::new(),
+            process: ProcessFigures::default(),
             connects: true,
             wall_at_zero: wall,
             now,
@@ -231,11 +234,24 @@ impl World {
     /// One of the core's own pages.
     #[track_caller]
     pub fn page(&mut self, path: &str) -> Value {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let client = self.client_with(head.as_bytes());
+        let client = self.ask_for(path);
         let page = self.json_of(client);
         self.input(client, Input::Eof);
         page
+    }
+
+    /// The same of a page that is not JSON.
+    #[track_caller]
+    pub fn text_page(&mut self, path: &str) -> String {
+        let client = self.ask_for(path);
+        let text = self.text_of(client);
+        self.input(client, Input::Eof);
+        let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+        body.to_owned()
+    }
+
+    fn ask_for(&mut self, path: &str) -> ConnId {
+        self.client_with(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())
     }
 
     // Both.
@@ -307,7 +323,7 @@ impl World {
     }
 
     fn take_outputs(&mut self) {
-        let mut saved = None;
+        let (mut saved, mut measured) = (None, Vec::new());
         while let Some(output) = self.proxy.poll_output() {
             self.trace.push(format!("{:?} {output:?}", self.now.mono));
             match output {
@@ -336,7 +352,12 @@ impl World {
                     self.logged_at.push(self.now.mono);
                 }
                 Output::ShutdownWrite(_) => {}
+                Output::Measure(client) => measured.push(client),
             }
+        }
+        for client in measured {
+            self.proxy.handle_measured(client, &self.process, self.now);
+            self.take_outputs();
         }
         if let Some(result) = saved {
             self.proxy.handle_saved(result, self.now);

@@ -1,5 +1,9 @@
 //! Counters of what has happened, as plain data for the pages and the log.
 
+pub mod histogram;
+pub mod labels;
+mod tally;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -9,6 +13,8 @@ use crate::{
     failure::Reach,
     time::{Mono, Wall},
 };
+
+pub use tally::{Ended, ModelTally, Outcome, STATUS_CLASSES, Tally, status_class};
 
 /// How many of the latest waits the percentiles are taken over.
 const WAITS_MAX: usize = 1_000;
@@ -44,6 +50,10 @@ pub struct Stats {
     pub last_success: Option<Wall>,
     /// The last failure of the upstream, or to reach it.
     pub last_error: Option<(Wall, String)>,
+    /// What requests that have ended came to, by model.
+    pub tally: Tally,
+    /// The upstream's answers, those too that were not passed on, by class of status.
+    responses: BTreeMap<&'static str, u64>,
     /// Everything that went wrong, also where a retry mended it, by how far the request had come and by
     /// class.
     failures: BTreeMap<(Reach, &'static str), u64>,
@@ -79,6 +89,7 @@ impl Stats {
 
     /// Counts the status of an answer of the upstream.
     pub fn answered(&mut self, status: u16, now: Wall) {
+        *self.responses.entry(status_class(status)).or_default() += 1;
         self.upstream_429 += u64::from(status == 429);
         self.upstream_503 += u64::from(status == 503);
         if status < 400 {
@@ -86,6 +97,11 @@ impl Stats {
         } else {
             self.last_error = Some((now, format!("the upstream answered {status}")));
         }
+    }
+
+    /// How many answers of the upstream had a status of this class.
+    pub fn responses(&self, class: &str) -> u64 {
+        self.responses.get(class).copied().unwrap_or_default()
     }
 
     /// Counts something that went wrong.
