@@ -8,6 +8,7 @@ import http.client
 import json
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -92,7 +93,10 @@ class Program:
 
     def __exit__(self, *_):
         self.process.terminate()
-        self.process.wait(DEADLINE_SECONDS)
+        try:
+            self.process.wait(DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
 
 
 class Load:
@@ -321,4 +325,6 @@ def main(programs):
     print(f"{expressions} expressions of the dashboard show something; {rules} alerts are evaluated, and quiet")
 
 
+# Who is told to end ends the programs first.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
 main(sys.argv[1])

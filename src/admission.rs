@@ -40,7 +40,7 @@ pub struct Waiter<C> {
     pub client: C,
     /// What it will probably cost.
     pub asked: Asked,
-    /// Since when it waits.
+    /// Since when it waits, as if all that it has waited before were just now: time at the upstream is no wait.
     pub since: Mono,
 }
 

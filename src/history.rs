@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -159,9 +159,8 @@ impl History {
         while self.samples.len() > SAMPLES_MAX || self.samples.front().is_some_and(is_old) {
             self.samples.pop_front();
         }
-        let samples = &self.samples;
-        let is_told_of =
-            |id: &LaneId| samples.iter().flat_map(|sample| &sample.lanes).any(|lane| lane.lane == *id);
-        self.lanes.retain(|id, _| is_told_of(id));
+        let lanes = self.samples.iter().flat_map(|sample| &sample.lanes);
+        let told_of: BTreeSet<LaneId> = lanes.map(|lane| lane.lane).collect();
+        self.lanes.retain(|id, _| told_of.contains(id));
     }
 }

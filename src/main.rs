@@ -87,10 +87,14 @@ fn settings(invocation: &Invocation) -> Result<Config, ConfigError> {
 }
 
 fn run_check(invocation: &Invocation) -> ExitCode {
+    let mut written = Ok(());
     let is_well = check(&settings(invocation), |finding| {
-        write(&format!("{finding}\n"));
+        if written.is_ok() {
+            written = write(&format!("{finding}\n"));
+        }
     });
-    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let ended = ended(written);
+    if is_well { ended } else { ExitCode::FAILURE }
 }
 
 fn print_snippet(client: Client, shell: Option<Shell>, config: &Config) -> ExitCode {
@@ -114,11 +118,13 @@ fn show_status(config: &Config) -> ExitCode {
 /// Until it is interrupted, or nobody reads any more.
 fn watch_status(config: &Config) -> ExitCode {
     let style = style();
+    let mut written = Ok(());
     watch(config, STATUS_PAGE, |asked| {
-        let text = asked.map_or_else(|error| format!("{error}\n"), |page| table(&page, style));
-        write(&style.screen(&text))
+        let text = asked.map_or_else(|error| cli::no_status(&error.to_string()), |page| table(&page, style));
+        written = write(&style.screen(&text));
+        written.is_ok()
     });
-    ExitCode::SUCCESS
+    ended(written)
 }
 
 fn table(page: &Page, style: Style) -> String {
@@ -135,22 +141,25 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Prints a text that is the whole answer. Somebody who has read enough, such as `head`, is no failure.
+/// Prints a text that is the whole answer.
 fn print(text: &str) -> ExitCode {
-    write(text);
-    ExitCode::SUCCESS
+    ended(write(text))
 }
 
-/// Whether standard output took it, and somebody reads it still.
-fn write(text: &str) -> bool {
+fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Ok(()) => true,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => false,
-        Err(error) => {
-            say(&format!("cannot write: {error}"));
-            false
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// How output ended. Somebody who has read enough, such as `head`, is no failure; a full disk is one.
+fn ended(written: io::Result<()>) -> ExitCode {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            say(&format!("cannot write the answer: {error}"));
+            ExitCode::FAILURE
         }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 

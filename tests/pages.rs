@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "pages/history.rs"]
+mod history;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -169,6 +172,21 @@ fn a_request_that_gets_its_turn_changes_its_place_in_the_lists() {
 }
 
 #[test]
+fn time_at_the_upstream_is_no_wait() {
+    let mut world = world(1_000_000, 100, &[("MAX_RETRIES", "5")]);
+    world.client_with(&chat("comes back", "", &body("m", "s1")));
+    world.advance(SECOND * 50);
+    world.client_with(&chat("passes", "", &body("m", "s2")));
+    let lost = world.upstream_of("comes back").expect("it was sent");
+    world.breaks(lost, FailureClass::ClosedBeforeHead);
+    assert!(world.upstream_of("passes").is_some(), "there is room during the pause");
+    world.advance(SECOND * 5);
+    let usage = world.page("/usage");
+    assert_eq!(usage["waiting"][0]["waited_seconds"], 5.0, "{usage:#}");
+    assert_eq!(world.page("/health")["oldest_wait_seconds"], 5.0);
+}
+
+#[test]
 fn lists_are_bounded_and_counts_are_not() {
     let mut world = world(1_000_000, 100, &[]);
     for number in 0..250 {
@@ -222,73 +240,6 @@ fn waits_come_out_as_they_were_foretold() {
         );
     }
     assert!(waited.values().any(|waited| *waited > 150.0), "some waited long: {waited:?}");
-}
-
-#[test]
-fn the_last_hour_is_sampled_while_something_goes_on() {
-    let mut world = busy_world();
-    let history = world.page("/history");
-    let samples = history["samples"].as_array().expect("a list");
-    assert_eq!(samples.len(), 1);
-    let sample = &samples[0];
-    assert_eq!(sample["at"], json!(1_779_287_529.0));
-    assert_eq!(
-        (&sample["queued"], &sample["in_flight"], &sample["started"]),
-        (&json!(2), &json!(1), &json!(4))
-    );
-    assert_eq!(sample["failures"], json!({"may_have_reached": {"closed_before_head": 1}}));
-    let lane = |model: &str| {
-        let index =
-            history["lanes"].as_array().expect("a list").iter().position(|lane| lane["model"] == model);
-        let lanes = sample["lanes"].as_array().expect("a list");
-        lanes.iter().find(|lane| lane["lane"] == json!(index)).expect("it was used").clone()
-    };
-    assert_eq!(lane("other")["used_60s"], json!([30, 30, 5]));
-    assert_eq!(lane("other")["limit"], json!([1_000_000, 900_000, 100]));
-    // When all is over and has left the minute, nothing wakes the proxy any more.
-    world.reply("runs", "0\r\n\r\n");
-    for _ in 0..700 {
-        for name in ["waits", "waits behind", "lost again", "pauses"] {
-            if world.upstream_of(name).is_some_and(|upstream| !world.is_closed(upstream)) {
-                world.answer(name, 10, 100);
-            }
-        }
-        world.advance(SECOND);
-    }
-    let count = |world: &mut World| world.page("/history")["samples"].as_array().expect("a list").len();
-    let samples = count(&mut world);
-    world.advance(SECOND * 600);
-    assert_eq!(count(&mut world), samples, "an idle proxy samples nothing");
-    world.advance(SECOND * 3_600);
-    let history = world.page("/history");
-    assert_eq!((&history["samples"], &history["now"]), (&json!([]), &json!(1_779_287_519.0 + 4_913.0)));
-}
-
-#[test]
-fn an_hour_of_traffic_is_kept_and_no_more() {
-    let mut world = world(1_000_000, 1_000_000, &[]);
-    for number in 0..500 {
-        let name = format!("c{number}");
-        world.client_with(&chat(&name, "", &body(&format!("model {}", number % 40), "s")));
-        world.answer(&name, 100, 10);
-        world.advance(SECOND * 10);
-    }
-    let history = world.page("/history");
-    let samples = history["samples"].as_array().expect("a list");
-    assert!((355..=361).contains(&samples.len()), "{}", samples.len());
-    let last_but_two = &samples[samples.len() - 3]["at"];
-    let news = world.page(&format!("/history?x=1&since={last_but_two}"))["samples"].clone();
-    assert_eq!(news.as_array().map(Vec::len), Some(2));
-    assert_eq!(
-        world.page("/history?since=yesterday")["samples"].as_array().map(Vec::len),
-        Some(samples.len())
-    );
-    let now = history["now"].as_f64().expect("a number");
-    assert!(samples.iter().all(|sample| now - sample["at"].as_f64().expect("a number") <= 3_600.0));
-    assert_eq!(
-        samples.iter().filter_map(|sample| sample["started"].as_u64()).sum::<u64>(),
-        samples.len() as u64
-    );
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::{ffi::OsString, fmt};
 
-use super::{Client, Shell};
+use super::{Client, Shell, columns::clipped};
 use crate::config::{PREFIX, SETTINGS, Setting, nearest};
 
 /// What to do.
@@ -82,6 +82,9 @@ const TASKS: [(&str, Task); 7] = [
     ("status", Task::Status),
     ("env", Task::Env),
 ];
+
+/// As much of a word as an error quotes.
+const QUOTED_COLUMNS_MAX: usize = 60;
 
 /// The option of `env` that takes a value.
 const SHELL_FLAG: &str = "--shell";
@@ -159,17 +162,24 @@ impl Reading {
 
     /// A word that is none of ours is the client, where one is waited for.
     fn take_client(&mut self, name: &str, inline: Option<&str>) -> Result<(), UsageError> {
-        let is_awaited = matches!(self.task, Some((Task::Env, _))) && self.client.is_none();
-        if !is_awaited || name.starts_with('-') || inline.is_some() {
-            return refused(unknown(name));
-        }
-        let known = Client::ALL.map(Client::name);
-        self.client = Some(match Client::named(name) {
-            Some(client) => client,
-            None => {
-                return refused(format!("the client {name:?} is not known; {}", did_you_mean(name, known)));
+        let is_env = matches!(self.task, Some((Task::Env, _)));
+        match (Client::named(name).filter(|_| inline.is_none()), self.client) {
+            (Some(client), None) if is_env => self.client = Some(client),
+            (Some(_), None) => {
+                return refused(format!("{name} is a client: fireworks-proxy env {name}; {SEE_HELP}"));
             }
-        });
+            (Some(_), Some(other)) => {
+                return refused(format!(
+                    "{} and {name} are two clients; ask for one at a time",
+                    other.name()
+                ));
+            }
+            (None, None) if is_env && inline.is_none() && !name.starts_with('-') => {
+                let hint = did_you_mean(name, Client::ALL.map(Client::name));
+                return refused(format!("the client {} is not known; {hint}", quoted(name)));
+            }
+            (None, _) => return refused(unknown(name)),
+        }
         Ok(())
     }
 
@@ -237,20 +247,26 @@ fn value_of(
 
 fn shell(name: &str) -> Result<Shell, UsageError> {
     let known = Shell::ALL.map(Shell::name);
-    Shell::named(name)
-        .ok_or_else(|| UsageError(format!("the shell {name:?} is not known; {}", did_you_mean(name, known))))
+    Shell::named(name).ok_or_else(|| {
+        UsageError(format!("the shell {} is not known; {}", quoted(name), did_you_mean(name, known)))
+    })
+}
+
+/// A word as an error shows it: on one line, and no longer than that.
+fn quoted(word: &str) -> String {
+    format!("{:?}", clipped(word, QUOTED_COLUMNS_MAX))
 }
 
 /// The error about a word that means nothing here.
 fn unknown(name: &str) -> String {
     if let Some(setting) = variable_of(name) {
         let flag = setting.flag();
-        return format!("{name:?} is not known; the flag of the variable {} is {flag}", setting.name);
+        return format!("{} is not known; the flag of the variable {} is {flag}", quoted(name), setting.name);
     }
     let words = TASKS.iter().map(|(word, _)| (*word).to_owned());
     let known = words.chain([SHELL_FLAG.to_owned()]).chain(SETTINGS.iter().map(Setting::flag));
     let nearest = nearest(name, known).unwrap_or_default();
-    format!("{name:?} is not known; did you mean {nearest}? Or {SEE_HELP}")
+    format!("{} is not known; did you mean {nearest}? Or {SEE_HELP}", quoted(name))
 }
 
 /// The setting whose variable was written as an argument, in whatever spelling.
@@ -337,7 +353,12 @@ mod tests {
             (&["env", "kimi-code"], "did you mean kimi?"),
             (&["env", "openia"], "did you mean openai?"),
             (&["env"], "env needs a client: kimi, claude"),
-            (&["env", "kimi", "claude"], "\"claude\" is not known"),
+            (&["env", "kimi", "claude"], "kimi and claude are two clients"),
+            (&["claude"], "claude is a client: fireworks-proxy env claude"),
+            (&["claude", "env"], "fireworks-proxy env claude"),
+            (&["env", "claude=x"], "\"claude\" is not known"),
+            (&[&"x".repeat(100_000)], "xxx~\" is not known; did you mean"),
+            (&["env", &"x".repeat(100_000)], "xxx~\" is not known; did you mean"),
             (&["env", "kimi", "--shell", "power"], "did you mean powershell?"),
             (&["port"], "did you mean --port?"),
             (&[""], "\"\" is not known"),

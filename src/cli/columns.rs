@@ -3,6 +3,8 @@
 //! Widths count characters, so a script of wide characters stands out of its column; nothing is lost by
 //! that. Control characters never get through: what is shown comes from clients.
 
+use std::fmt::Write as _;
+
 /// How the output may look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
@@ -39,11 +41,22 @@ impl Style {
 
     /// A text that takes the place of the last one, where the terminal can do so. Lines are cleared one by
     /// one: to clear all at once flickers.
+    ///
+    /// What is larger than the terminal is cut off by it and nothing scrolls away: each line is put into its
+    /// row, which beyond the last one is the last one (ECMA-48, CUP), and no line is wrapped meanwhile
+    /// (DECAWM). At the end the row below the text is cleared, which then is the last one too.
     pub fn screen(self, text: &str) -> String {
         if !self.redraws {
             return format!("{text}\n");
         }
-        format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+        let mut screen = "\x1b[?7l".to_owned();
+        let mut row = 1;
+        for line in text.lines() {
+            write!(screen, "\x1b[{row}H{line}\x1b[K").expect("a String takes every write");
+            row += 1;
+        }
+        write!(screen, "\x1b[{row}H\x1b[J\x1b[?7h").expect("a String takes every write");
+        screen
     }
 
     pub(super) fn paint(self, tone: Tone, text: &str) -> String {
@@ -62,9 +75,11 @@ impl Style {
     }
 }
 
-/// A text as it may go to a terminal: control characters could move the cursor or set its title.
+/// A text as it may go to a terminal: control characters could move the cursor or set its title, and the marks
+/// of bidirectional text (UAX #9) could turn the rest of the line round.
 pub(super) fn plain(text: &str) -> String {
-    text.replace(char::is_control, "?")
+    let is_mark = |char| matches!(char, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.replace(|char: char| char.is_control() || is_mark(char), "?")
 }
 
 /// The beginning of a text, with a mark where its end is cut off.
@@ -73,6 +88,24 @@ pub(super) fn clipped(text: &str, columns: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(columns.saturating_sub(1)).chain(['~']).collect()
+}
+
+/// The words of a text in lines of bounded length, indented.
+pub(super) fn wrapped(text: &str, indent: &str, columns_max: usize) -> String {
+    let columns = |line: &str| line.chars().count();
+    let mut lines = vec![indent.to_owned()];
+    for word in text.split_whitespace() {
+        if lines.last().is_some_and(|line| columns(line) + 1 + columns(word) > columns_max) {
+            lines.push(indent.to_owned());
+        }
+        if let Some(line) = lines.last_mut() {
+            if line.len() > indent.len() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 /// One cell.
@@ -188,7 +221,7 @@ mod tests {
     fn a_screen_begins_at_the_top_where_that_can_be_done() {
         assert_eq!(Style::PLAIN.screen("a\nb\n"), "a\nb\n\n");
         let redraws = Style { redraws: true, has_colours: false };
-        assert_eq!(redraws.screen("a\nb\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(redraws.screen("a\nb\n"), "\x1b[?7l\x1b[1Ha\x1b[K\x1b[2Hb\x1b[K\x1b[3H\x1b[J\x1b[?7h");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{PROGRAM, shell::Shell, snippet::Client};
+use super::{PROGRAM, columns::wrapped, shell::Shell, snippet::Client};
 use crate::config::{SETTINGS, Setting};
 
 /// No line is longer.
@@ -34,7 +34,7 @@ Usage:
   {PROGRAM} status [--watch]           show how the running proxy is
   {PROGRAM} env CLIENT [--shell NAME]  print the lines that point a client at the proxy
                                              CLIENT: {clients}
-                                             NAME: {shells}; found out by itself
+                                             NAME: {shells}; guessed if left out
   {PROGRAM} --check                    try configuration, files, port, network and certificate
   {PROGRAM} --print-config             print every setting, its value and where it came from
   {PROGRAM} --help, -h                 print this
@@ -64,25 +64,12 @@ needs the =. Flags go before or after the command. Defaults are in brackets.
 fn entry(setting: &Setting, flag_columns: usize) -> String {
     let default = if setting.default.is_empty() { "none" } else { setting.default };
     let meaning = format!("[{default}] {}", setting.meaning.replace('`', ""));
-    format!("  {:flag_columns$}  {}\n{}", setting.flag(), setting.name, wrapped(&meaning))
-}
-
-/// The words of a text in lines of bounded length, indented.
-fn wrapped(text: &str) -> String {
-    let mut lines = vec![INDENT.to_owned()];
-    for word in text.split_whitespace() {
-        let columns = |line: &str| line.chars().count();
-        if lines.last().is_some_and(|line| columns(line) + 1 + columns(word) > HELP_COLUMNS_MAX) {
-            lines.push(INDENT.to_owned());
-        }
-        if let Some(line) = lines.last_mut() {
-            if line.len() > INDENT.len() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines.join("\n") + "\n"
+    format!(
+        "  {:flag_columns$}  {}\n{}",
+        setting.flag(),
+        setting.name,
+        wrapped(&meaning, INDENT, HELP_COLUMNS_MAX)
+    )
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub use help::{HELP_COLUMNS_MAX, help};
 pub use settings::settings;
 pub use shell::Shell;
 pub use snippet::{Client, snippet};
-pub use status::{STATUS_COLUMNS_MAX, status};
+pub use status::{STATUS_COLUMNS_MAX, no_status, status};
 
 /// The name of the program, as its lines on standard error begin.
 pub const PROGRAM: &str = "fireworks-proxy";

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use crate::config::Config;
 
+const BYTES_PER_MIB: usize = 1024 * 1024;
+
 /// Longer values, such as paths, stand out of the column.
 const VALUE_COLUMNS_MAX: usize = 36;
 
@@ -23,7 +25,13 @@ pub fn settings(config: &Config) -> String {
     }
     writeln!(text, "\n# what is meant").expect(written);
     writeln!(text, "# {}", config.tokens_used_at_most()).expect(written);
-    writeln!(text, "# clients on this machine use {}", config.host.base_url(config.port)).expect(written);
+    let held = config.buffered_bytes_max / BYTES_PER_MIB;
+    writeln!(text, "# requests and answers held in all: at most {held} MiB").expect(written);
+    let base_url = match config.port {
+        0 => "a port that the system chooses at the start".to_owned(),
+        port => config.host.base_url(port),
+    };
+    writeln!(text, "# clients on this machine use {base_url}").expect(written);
     writeln!(text, "# requests go to {}", config.upstream).expect(written);
     text
 }
@@ -38,6 +46,8 @@ mod tests {
         let variables = [
             ("FIREWORKS_PROXY_CLIENT_TOKEN", "sixteen-letters!"),
             ("FIREWORKS_PROXY_TPM_SAFETY_RATIO", "0.5"),
+            // More than may be held by default, which makes room by itself.
+            ("FIREWORKS_PROXY_MAX_BODY_MIB", "1024"),
             ("FIREWORKS_PROXY_USAGE_STATE", "/a/very/long/path/that/is/longer/than/the/column/is.json"),
         ];
         let raw = Raw::from_variables(variables.map(|(name, value)| (name.into(), value.into())).into_iter());
@@ -49,7 +59,8 @@ mod tests {
             let (value, origin) = match setting.name.trim_start_matches("FIREWORKS_PROXY_") {
                 "CLIENT_TOKEN" => ("***", "environment"),
                 "TPM_SAFETY_RATIO" => ("0.5", "environment"),
-                "USAGE_STATE" => (variables[2].1, "environment"),
+                "MAX_BODY_MIB" => ("1024", "environment"),
+                "USAGE_STATE" => (variables[3].1, "environment"),
                 "PORT" => ("9000", "flag"),
                 _ if setting.default.is_empty() => ("-", "default"),
                 _ => (setting.default, "default"),
@@ -59,6 +70,8 @@ mod tests {
         let columns = |origin| text.lines().filter_map(move |line| line.find(origin));
         assert!(columns("  default").all(|at| Some(at) == columns("  default").next()), "{text}");
         assert!(text.contains("prompt=2250000 uncached=450000 generated=18000\n"), "{text}");
-        assert!(text.contains("http://localhost:9000"), "{text}");
+        assert!(text.contains("at most 1024 MiB\n") && text.contains("http://localhost:9000"), "{text}");
+        let text = settings(&Config { port: 0, ..Config::defaults() });
+        assert!(text.contains("use a port that the system chooses") && !text.contains("http://"), "{text}");
     }
 }

@@ -171,7 +171,8 @@ impl Writer {
         self.shell.comment(&format!("In the code, with {option}: {TOKEN_FIELD} set to {TOKEN}."))
     }
 
-    /// Its provider has to stand in a file, so it gets one of its own, which the user alone can read.
+    /// Its provider has to stand in a file, so it gets one of its own, which the user alone can read. On
+    /// Windows the folder of the user sees to that; elsewhere the mode is set before a key is in it.
     fn kimi(&self) -> String {
         let toml = self.kimi_toml();
         let about = "Your own config.toml of Kimi CLI stays as it is. This is a file beside it.";
@@ -182,7 +183,9 @@ impl Writer {
             Shell::Fish => fish_file(&toml),
             Shell::PowerShell => format!(
                 "$kimi = Join-Path $HOME '.kimi'\n[void](New-Item -ItemType Directory -Force $kimi)\n\
-                 [IO.File]::WriteAllText((Join-Path $kimi '{KIMI_FILE}'), @\"\n{toml}\"@)\n"
+                 $kimi = Join-Path $kimi '{KIMI_FILE}'\n[IO.File]::WriteAllText($kimi, '')\n\
+                 if ($PSVersionTable['Platform'] -eq 'Unix') {{ chmod 600 $kimi }}\n\
+                 [IO.File]::WriteAllText($kimi, @\"\n{toml}\"@)\n"
             ),
             Shell::Cmd => cmd_file(&toml),
         };
@@ -194,7 +197,8 @@ impl Writer {
         self.shell.comment(about) + &write + &self.then(&start)
     }
 
-    /// The file, with variables as the shell writes them where it replaces them.
+    /// The file, with variables as the shell writes them where it replaces them. A secret may have any
+    /// character that can be seen, so it stands in three quotes.
     fn kimi_toml(&self) -> String {
         let variable = |name: &str| match self.shell {
             Shell::Sh | Shell::Fish => format!("${name}"),
@@ -202,7 +206,7 @@ impl Writer {
             Shell::Cmd => format!("%{name}%"),
         };
         let headers = if self.needs_token {
-            format!("custom_headers = {{ \"{TOKEN_FIELD}\" = '{}' }}\n", variable(TOKEN))
+            format!("custom_headers = {{ \"{TOKEN_FIELD}\" = '''{}''' }}\n", variable(TOKEN))
         } else {
             String::new()
         };
@@ -285,7 +289,13 @@ mod tests {
         let kimi = snippet(Client::Kimi, Shell::PowerShell, &config(&[(TOKEN, SECRET)])).expect("a port");
         let (before, rest) = kimi.split_once("@\"\n").expect("a here-string begins at the end of a line");
         let (toml, after) = rest.split_once("\n\"@)\n").expect("and ends at the beginning of one");
-        assert!(before.contains("[IO.File]::WriteAllText((Join-Path $kimi 'fireworks-proxy.toml'), "));
+        assert!(before.ends_with("[IO.File]::WriteAllText($kimi, "), "{before}");
+        let (first, _) = before.split_once("chmod 600 $kimi }\n").expect("a mode, where there are modes");
+        assert!(
+            first.contains(
+                "$kimi = Join-Path $kimi 'fireworks-proxy.toml'\n[IO.File]::WriteAllText($kimi, '')"
+            )
+        );
         assert!(after.starts_with("# Then: kimi --config-file "), "{after}");
         let replaced = ["$env:FIREWORKS_API_KEY", "$env:FIREWORKS_PROXY_CLIENT_TOKEN"];
         assert_eq!(toml.matches('$').count(), replaced.len(), "nothing else is replaced: {toml}");

@@ -2,21 +2,25 @@
 //!
 //! A field that is missing, as with a proxy of another version, leaves a gap and breaks nothing.
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 
 use super::{
     PROGRAM,
-    columns::{Cell, Style, Table, Tone, clipped, plain},
+    columns::{Cell, Style, Table, Tone, clipped, plain, wrapped},
     numbers::{NONE, compact, grouped, percent, seconds, share, whole},
 };
 
 /// No line is longer.
 pub const STATUS_COLUMNS_MAX: usize = 100;
 
+/// The same for the reason why there is no table: the width that every terminal has.
+const NO_STATUS_COLUMNS_MAX: usize = 80;
+
 /// Requests that are shown of each list; how many there are in all stands beside it.
 const REQUESTS_SHOWN_MAX: usize = 10;
+
+/// Lanes that are shown, the busiest ones; how many there are in all stands below them.
+const LANES_SHOWN_MAX: usize = 12;
 
 const MODEL_COLUMNS_MAX: usize = 24;
 const SESSION_COLUMNS_MAX: usize = 20;
@@ -44,6 +48,11 @@ pub fn status(usage: &Value, address: &str, style: Style) -> String {
         }
     }
     text
+}
+
+/// What stands in the place of the table while there is none, in lines that a terminal does not cut off.
+pub fn no_status(why: &str) -> String {
+    wrapped(&plain(why), "", NO_STATUS_COLUMNS_MAX)
 }
 
 fn line(name: &str, text: &str) -> String {
@@ -127,7 +136,7 @@ fn lanes(usage: &Value, style: Style) -> String {
         head.push(Cell::right(name));
     }
     let mut table = Table::new(head);
-    for lane in lanes {
+    for lane in busiest(lanes) {
         let credential = field(lane, "/credential").unwrap_or_default();
         let name = format!(
             "{} {}",
@@ -142,14 +151,45 @@ fn lanes(usage: &Value, style: Style) -> String {
         row.extend(BUDGETS.map(|(name, _)| budget(lane, name)));
         table.push(row, lane_waits(lane));
     }
-    table.lines(STATUS_COLUMNS_MAX, style)
+    table.lines(STATUS_COLUMNS_MAX, style) + &and_more(lanes.len(), LANES_SHOWN_MAX)
+}
+
+/// The lanes to show, in their order: those with most requests, and of alike ones those that have used most of a
+/// budget.
+fn busiest(lanes: &[Value]) -> Vec<&Value> {
+    let requests =
+        |lane| number(lane, "/in_flight").unwrap_or_default() + number(lane, "/queued").unwrap_or_default();
+    let fullest = |lane| {
+        let shares = BUDGETS.iter().filter_map(|(name, _)| used_share(lane, name));
+        shares.fold(0.0, f64::max)
+    };
+    let mut ranked: Vec<(usize, f64, f64)> =
+        lanes.iter().enumerate().map(|(index, lane)| (index, requests(lane), fullest(lane))).collect();
+    ranked.sort_by(|left, right| right.1.total_cmp(&left.1).then(right.2.total_cmp(&left.2)));
+    ranked.truncate(LANES_SHOWN_MAX);
+    ranked.sort_unstable_by_key(|(index, ..)| *index);
+    ranked.into_iter().map(|(index, ..)| &lanes[index]).collect()
+}
+
+/// How many there are beyond those that are shown, if there are.
+fn and_more(all: usize, shown_max: usize) -> String {
+    match all.saturating_sub(shown_max) {
+        0 => String::new(),
+        more => format!("and {more} more\n"),
+    }
+}
+
+/// How much of a lane's budget is used, in percent.
+fn used_share(lane: &Value, name: &str) -> Option<f64> {
+    let of = |field| number(lane, &format!("/budgets/{name}/{field}"));
+    share(of("used_60s"), of("effective"))
 }
 
 /// `412k/2.9M 14 %`, with a star at the budget that is nearest to its end.
 fn budget(lane: &Value, name: &str) -> Cell {
     let used = number(lane, &format!("/budgets/{name}/used_60s"));
     let effective = number(lane, &format!("/budgets/{name}/effective"));
-    let share = share(used, effective);
+    let share = used_share(lane, name);
     let star = if field(lane, "/binds").is_some_and(|binds| binds == name) { "*" } else { " " };
     let text = format!("{}/{} {:>5}{star}", compact(used), compact(effective), percent(share));
     let tone = match share {
@@ -223,14 +263,10 @@ fn requests_table(
         row.extend(cells(request));
         table.push(row, None);
     }
-    let mut text = table.lines(STATUS_COLUMNS_MAX, style);
     let listed = requests.len();
     let paused = if name == "waiting" { number(usage, "/requests/paused").unwrap_or(0.0) } else { 0.0 };
     let all = number(usage, count_at).map_or(listed, |count| whole(count + paused).max(listed));
-    if let Some(more @ 1..) = all.checked_sub(listed.min(REQUESTS_SHOWN_MAX)) {
-        writeln!(text, "and {more} more").expect("a String takes every write");
-    }
-    text
+    table.lines(STATUS_COLUMNS_MAX, style) + &and_more(all, listed.min(REQUESTS_SHOWN_MAX))
 }
 
 /// The classes that happened, under the side that they were on.
@@ -361,6 +397,35 @@ kimi-k2p6 a7c7    1   140  412k/2.9M  14 %   60.1k/720k   8 %   28.8k/28.8k 100 
     }
 
     #[test]
+    fn a_reason_is_broken_between_words_before_a_terminal_cuts_it() {
+        let why =
+            "no proxy is reachable at 127.0.0.1:8787 (Connection refused (os error 111)); start\u{1b} it now";
+        let text = no_status(why);
+        assert!(text.lines().count() == 2 && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.split_whitespace().eq(why.replace('\u{1b}', "?").split_whitespace()), "{text}");
+    }
+
+    #[test]
+    fn of_many_lanes_the_busiest_are_shown() {
+        let mut page = sample();
+        let lane = |number: usize| {
+            let (running, used) = (u64::from(number == 250), if number == 200 { 700_000 } else { 1 });
+            let budgets = json!({"uncached_prompt": budget_of(used, 720_000)});
+            json!({"model": format!("model-{number}"), "in_flight": running, "queued": 0, "budgets": budgets})
+        };
+        page["lanes"] = (0..300).map(lane).collect();
+        let text = status(&page, "here", Style::PLAIN);
+        let shown: Vec<&str> = text.lines().filter(|line| line.starts_with("model-")).collect();
+        assert_eq!(shown.len(), LANES_SHOWN_MAX, "{text}");
+        let last_two = shown[LANES_SHOWN_MAX - 2..].iter().map(|line| line.split(' ').next());
+        assert!(
+            shown[0].starts_with("model-0 ") && last_two.eq([Some("model-200"), Some("model-250")]),
+            "{text}"
+        );
+        assert!(text.contains("\nand 288 more\n"), "{text}");
+    }
+
+    #[test]
     fn no_line_is_too_long_whatever_the_page_says() {
         let long = "x".repeat(300);
         let mut page = sample();
@@ -389,11 +454,11 @@ kimi-k2p6 a7c7    1   140  412k/2.9M  14 %   60.1k/720k   8 %   28.8k/28.8k 100 
     fn what_clients_call_themselves_moves_no_cursor() {
         let mut page = sample();
         for at in ["/lanes/0/model", "/running/0/session", "/lanes/0/waiting", "/version"] {
-            *page.pointer_mut(at).expect("in the sample") = json!("\u{1b}]0;title\u{7}\u{9b}2J");
+            *page.pointer_mut(at).expect("in the sample") = json!("\u{1b}]0;title\u{7}\u{9b}2J\u{202e}");
         }
         let text = status(&page, "here", Style::PLAIN);
-        assert!(!text.chars().any(|it| it.is_control() && it != '\n'), "{text:?}");
-        assert!(text.contains("?]0;title??2J"), "{text}");
+        assert!(!text.chars().any(|it| (it.is_control() && it != '\n') || it == '\u{202e}'), "{text:?}");
+        assert!(text.contains("?]0;title??2J?"), "{text}");
     }
 
     #[test]

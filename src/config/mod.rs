@@ -464,6 +464,17 @@ mod tests {
         assert!(
             warnings[0].contains("FIREWORKS_PROXY_PROT") && warnings[0].contains("FIREWORKS_PROXY_PORT?")
         );
+        let two_lines: Vec<String> = self::raw(&[("FIREWORKS_PROXY_\u{1b}X\nY", "1")]).warnings().collect();
+        assert!(two_lines[0].starts_with("FIREWORKS_PROXY_?X?Y is not"), "{two_lines:?}");
+    }
+
+    #[test]
+    fn a_file_in_place_of_its_name_is_not_quoted_to_its_end() {
+        let error = error_of("FIREWORKS_PROXY_PORT", &"9".repeat(100_000));
+        assert!(
+            error.len() < 400 && error.contains("999\"… is not accepted; wanted: a whole number"),
+            "{error}"
+        );
     }
 
     #[test]

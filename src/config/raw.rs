@@ -13,6 +13,9 @@ use super::{
 /// Stands in for the value of a secret.
 const HIDDEN: &str = "***";
 
+/// As much of a value as an error quotes: more would be a file that was taken for its name.
+const QUOTED_CHARS_MAX: usize = 200;
+
 /// The settings as they were written, by name. Only names that are known and set are in it.
 #[derive(Clone, Default)]
 pub struct Raw {
@@ -87,7 +90,8 @@ impl Raw {
                 )
             });
         let unknown = self.unknown.iter().map(|name| {
-            format!("{name} is not a setting of this proxy; did you mean {}?", nearest_name(name))
+            let name = name.replace(char::is_control, "?");
+            format!("{name} is not a setting of this proxy; did you mean {}?", nearest_name(&name))
         });
         unknown.chain(visible)
     }
@@ -179,7 +183,9 @@ impl fmt::Display for ConfigError {
             Origin::Flag => formatter.write_str(&setting_of(self.name).flag())?,
             Origin::Default | Origin::Environment => formatter.write_str(self.name)?,
         }
-        write!(formatter, "={:?} is not accepted; wanted: {}", self.value, self.accepted)
+        let quoted: String = self.value.chars().take(QUOTED_CHARS_MAX).collect();
+        let rest = if quoted.len() < self.value.len() { "…" } else { "" };
+        write!(formatter, "={quoted:?}{rest} is not accepted; wanted: {}", self.accepted)
     }
 }
 

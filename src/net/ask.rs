@@ -27,6 +27,9 @@ const ANSWER_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The most fields of a page's head.
 const ANSWER_FIELDS_MAX: usize = 64;
 
+/// By these a page is known as one of ours, of whatever version: `/` has the first, `/usage` the second.
+const MARKS: [&str; 2] = ["service", "day"];
+
 /// How long [`watch`] waits between two looks.
 pub const REFRESH: Duration = Duration::from_secs(2);
 
@@ -115,11 +118,13 @@ fn exchange(
         page(&answer).ok_or_else(|| AskError::NotOurs(format!("{address} gives no page of ours")))?;
     let message = body.pointer("/error/message").and_then(Value::as_str);
     match message {
-        _ if status == 200 => Ok(body),
+        _ if status == 200 && MARKS.iter().any(|mark| body.get(mark).is_some()) => Ok(body),
         Some(message) if message.starts_with("fireworks-proxy:") => Err(AskError::Refused(format!(
             "{address} refuses ({status}): {}",
-            message["fireworks-proxy:".len()..].trim()
+            // Anybody may have said it.
+            message["fireworks-proxy:".len()..].trim().replace(char::is_control, "?")
         ))),
+        _ if status == 200 => Err(AskError::NotOurs(format!("{address} gives no page of ours"))),
         _ => Err(AskError::NotOurs(format!("{address} answers {status}"))),
     }
 }
@@ -131,13 +136,22 @@ fn read_to_end(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+            let seconds = ANSWER_TIME_MAX.as_secs();
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no whole answer within {seconds} s"),
+            ));
         }
         stream.set_read_timeout(Some(left))?;
         match stream.read(&mut portion) {
             Ok(0) => return Ok(answer),
             Ok(count) => answer.extend_from_slice(&portion[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // What a time that is up is called differs between systems; the deadline has the last word.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) => {}
             Err(error) => return Err(error),
         }
         if answer.len() as u64 > ANSWER_BYTES_MAX {
@@ -191,15 +205,17 @@ mod tests {
 
     #[test]
     fn a_page_is_read_and_what_is_none_is_told_apart() {
-        let (page, address) = asked(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}");
+        let (page, address) = asked(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"day\":1}");
         let page = page.expect("a page");
-        assert_eq!((page.address, &page.body["a"]), (address, &1.into()));
+        assert_eq!((page.address, &page.body["day"]), (address, &1.into()));
         for other in [
             &b""[..],
             b"SSH-2.0-OpenSSH_9.6\r\n",
-            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{\"a\":1}",
-            b"HTTP/1.1 200 OK\r\n\r\n{\"a\":1}",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"day\":1}",
+            b"HTTP/1.1 200 OK\r\n\r\n{\"day\":1}",
             b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n<p>",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{\"a\":1}",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
         ] {
             let error = asked(other).0.expect_err("no page");
@@ -209,5 +225,9 @@ mod tests {
             {\"error\":{\"message\":\"fireworks-proxy: no secret...\"}}";
         let error = asked(refused).0.expect_err("refused").to_string();
         assert!(error.ends_with("refuses (400): no secret..."), "{error}");
+        let coloured = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 58\r\n\r\n\
+            {\"error\":{\"message\":\"fireworks-proxy: \\u001b[31mno\\nway\"}}";
+        let error = asked(coloured).0.expect_err("refused").to_string();
+        assert!(error.ends_with("refuses (400): ?[31mno?way"), "{error}");
     }
 }

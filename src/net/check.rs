@@ -24,9 +24,9 @@ use crate::{
 pub enum Outcome {
     /// As it should.
     Good,
-    /// The proxy works in spite of it.
+    /// The proxy works in spite of it, and nothing is lost.
     Doubtful,
-    /// The proxy would not start, or its requests would fail.
+    /// The proxy would not start, its requests would fail, or today's count would be lost.
     Failed,
     /// It could not be tried.
     Skipped,

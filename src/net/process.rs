@@ -6,7 +6,7 @@ use crate::{event::ProcessFigures, time::Wall};
 
 /// The unit in which Linux tells times of a process: `USER_HZ`, which is 100 on every architecture that Rust's
 /// standard library runs on (time(7)).
-const TICK: Duration = Duration::from_millis(10);
+const TICK_MILLIS: u64 = 10;
 
 /// What can be said now. Costs five small reads.
 pub(super) fn figures() -> ProcessFigures {
@@ -36,18 +36,21 @@ fn parse(status: &str, times: &str, limits: &str, system: &str) -> ProcessFigure
     let fields: Vec<&str> =
         times.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
     // proc(5) counts from 1, and two fields are cut off.
-    let ticks = |number: usize| fields.get(number - 3)?.parse::<u32>().ok();
-    let (user, kernel, start) = (ticks(14), ticks(15), ticks(22));
+    let span = |number: usize| {
+        let ticks: u64 = fields.get(number - 3)?.parse().ok()?;
+        Some(Duration::from_millis(ticks.saturating_mul(TICK_MILLIS)))
+    };
+    let (user, kernel, start) = (span(14), span(15), span(22));
     let booted = first_number(system, "btime ").and_then(|seconds| i64::try_from(seconds).ok());
     ProcessFigures {
         resident_bytes: first_number(status, "VmRSS:").map(|kibibytes| kibibytes.saturating_mul(1024)),
         virtual_bytes: first_number(status, "VmSize:").map(|kibibytes| kibibytes.saturating_mul(1024)),
-        cpu: user.zip(kernel).map(|(user, kernel)| TICK * user + TICK * kernel),
+        cpu: user.zip(kernel).map(|(user, kernel)| user.saturating_add(kernel)),
         open_descriptors: None,
         descriptors_max: first_number(limits, "Max open files"),
         started_at: booted
             .zip(start)
-            .map(|(seconds, start)| Wall::from_unix_millis(seconds.saturating_mul(1_000)) + TICK * start),
+            .map(|(seconds, start)| Wall::from_unix_millis(seconds.saturating_mul(1_000)) + start),
     }
 }
 
@@ -79,6 +82,15 @@ mod tests {
             started_at: Some(Wall::from_unix_millis(1_700_000_080_000)),
         };
         assert_eq!(figures, expected);
+    }
+
+    #[test]
+    fn a_machine_that_runs_for_years_says_when_the_process_began() {
+        // More ticks than 32 bits hold: after 497 days.
+        let times = "1 (x) S 1 1 1 0 -1 0 0 0 0 0 5000000000 0 0 0 20 0 2 0 5000000000 8192000 1250";
+        let figures = parse("", times, "", "btime 1700000000\n");
+        assert_eq!(figures.cpu, Some(Duration::from_secs(50_000_000)));
+        assert_eq!(figures.started_at, Some(Wall::from_unix_millis(1_750_000_000_000)));
     }
 
     #[test]

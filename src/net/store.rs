@@ -19,6 +19,7 @@ impl StateFile {
 
     /// The content; `None` when there is no file.
     pub(super) fn load(&self) -> io::Result<Option<Vec<u8>>> {
+        self.refuse_what_is_no_file()?;
         match fs::read(&self.path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -35,6 +36,7 @@ impl StateFile {
     /// full disk leaves half a file. Not synced to the disk: a kill of the process cannot lose it, and
     /// a power cut may lose the last seconds of a count.
     pub(super) fn save(&self, bytes: &[u8]) -> io::Result<()> {
+        self.refuse_what_is_no_file()?;
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
@@ -50,9 +52,7 @@ impl StateFile {
     /// Whether a [`Self::save`] would probably succeed: as many bytes as the file has are written beside it,
     /// or where the nearest folder is that exists, and taken away again. The file itself is not touched.
     pub(super) fn try_out(&self) -> io::Result<()> {
-        if self.path.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder"));
-        }
+        self.refuse_what_is_no_file()?;
         let exists = |folder: &&Path| folder.as_os_str().is_empty() || folder.exists();
         let folder = self.path.ancestors().skip(1).find(exists).unwrap_or_else(|| Path::new(""));
         let bytes = fs::metadata(&self.path).map_or(1, |metadata| metadata.len().max(1));
@@ -65,6 +65,17 @@ impl StateFile {
         drop(file);
         fs::remove_file(&probe)?;
         written.map(drop)
+    }
+
+    /// A device or a pipe may be read for ever, and neither it nor a folder is to be replaced by a file.
+    fn refuse_what_is_no_file(&self) -> io::Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(found) if found.is_dir() => Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder")),
+            Ok(found) if !found.is_file() => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a device or a pipe, and no file"))
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Renames the file so that it is kept beside the new one.
@@ -131,7 +142,7 @@ mod tests {
             let entries = fs::read_dir(folder.path()).expect("listed").map(|entry| entry.expect("an entry"));
             entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>()
         };
-        // It can be written beside, and then not be renamed to a folder.
+        // It is not even written beside a folder of its name.
         fs::create_dir(folder.path().join("state.json")).expect("made");
         file.save(b"one").expect_err("a folder is in the way");
         assert_eq!(names(), ["state.json"]);
@@ -146,6 +157,22 @@ mod tests {
         fs::write(folder.path().join("state.json.tmp"), "{\"ver").expect("written");
         file.save(b"four").expect("it is written over");
         assert_eq!(names(), ["state.json"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_device_is_neither_read_nor_replaced() {
+        use std::os::unix::fs::FileTypeExt;
+        // Linked to, since nobody should try this on the device itself.
+        let folder = tempfile::tempdir().expect("a folder");
+        let link = folder.path().join("state.json");
+        std::os::unix::fs::symlink("/dev/zero", &link).expect("linked");
+        let file = StateFile::new(&link);
+        for refused in [file.load().map(drop), file.save(b"one"), file.try_out()] {
+            assert!(refused.expect_err("no file").to_string().contains("it is a device"));
+        }
+        assert!(fs::metadata(&link).expect("still there").file_type().is_char_device());
+        assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1);
     }
 
     #[test]

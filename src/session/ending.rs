@@ -108,6 +108,7 @@ impl Session {
         now: Now,
     ) {
         ctx.stats.requests += 1;
+        ctx.set_sample(now.mono);
         let message = rejection.message();
         let record = unread.record(End::Refused(rejection.code()), now);
         let status = Some(rejection.status());
@@ -243,6 +244,7 @@ pub(super) fn client_gone(job: &mut Job, ctx: &mut Context, now: Now) {
 /// The body of a request will not come to its end, and nobody is there to be told.
 pub(super) fn upload_broke_off(upload: &Upload, how: End, ctx: &mut Context, now: Now) {
     ctx.stats.requests += 1;
+    ctx.set_sample(now.mono);
     end(&Unread::of_upload(upload).record(how, now), ctx);
 }
 

@@ -194,7 +194,7 @@ impl Session {
         let ticket = job.ticket.expect("a request that was tried was queued before");
         job.find_lane(ctx, now.mono);
         let ticket = Ticket { lane: job.lane, ..ticket };
-        let waiter = Waiter { client: self.id, asked: job.asked.clone(), since: job.queued_at };
+        let waiter = Waiter { client: self.id, asked: job.asked.clone(), since: job.held_since - job.waited };
         ctx.admission.enqueue_again(ticket, waiter, now.mono);
         // It stops where nobody waits and nothing is in flight, as it is during a pause.
         ctx.set_stats_line(now.mono);

@@ -183,10 +183,12 @@ impl Tally {
         [("", &self.nameless), (OTHER, &self.others)].into_iter().chain(known)
     }
 
-    /// Gives a model that has none a label of its own, if it is real and there is room.
+    /// Gives a model that has none a label of its own, if it is real and there is room. No real one has control
+    /// characters, and Prometheus would not read a page with a NUL in it.
     fn new_place(&mut self, request: &Ended<'_>) -> Option<usize> {
         let model = shortened(request.model);
-        let is_let_in = request.is_well_answered && model != OTHER && self.models.introduce(model.to_owned());
+        let is_real = request.is_well_answered && model != OTHER && !model.contains(char::is_control);
+        let is_let_in = is_real && self.models.introduce(model.to_owned());
         is_let_in.then(|| {
             self.by_model.push(ModelTally::default());
             self.by_model.len() - 1
@@ -240,6 +242,15 @@ mod tests {
         let times =
             [&of_m.waits, &of_m.first_bytes, &of_m.durations].map(|it| (it.count(), it.sum().as_secs()));
         assert_eq!(times, [(2, 2), (0, 0), (2, 4)]);
+    }
+
+    #[test]
+    fn a_name_that_would_break_the_page_gets_no_label() {
+        let mut tally = Tally::default();
+        tally.count(&ended("a\0b", true));
+        tally.count(&ended("a\rb", true));
+        assert_eq!(counts(&tally), [("", 0), (OTHER, 2)]);
+        assert_eq!(tally.model_label("a\0b"), OTHER);
     }
 
     #[test]

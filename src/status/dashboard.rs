@@ -12,8 +12,8 @@ const DOCUMENT: &str = include_str!("dashboard.html");
 /// 2.3.1), and ask the proxy that it came from. Nothing that a model or a session is named can add to that.
 const CONTENT_SECURITY_POLICY: &str = concat!(
     "default-src 'none'; ",
-    "style-src 'sha256-OQzW+17Wm9b0N+jP1anr3kUlGzm4NoQGPtqqZ1UnZgU='; ",
-    "script-src 'sha256-2usiuOOpEicq96DalZUjsiymBqCQoFy1Ftjup8tXjHU='; ",
+    "style-src 'sha256-7vjNtWhZR6EYAvv6gNvnQc7Jo1eYUmfKYi1kZVio5IY='; ",
+    "script-src 'sha256-bx3WNOytuB36JOd2AnHICGzvD+opO2dvt4TqXsvyoDA='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 

@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::seconds;
+use super::{seconds, unix_seconds};
 use crate::{
     budget::LaneId,
     context::Context,
     history::{INTERVAL, SPAN, Sample},
     http::write::Answer,
-    time::{Now, Wall},
+    time::Now,
 };
 
 /// What a query asks for: `since=1763763440.0`, the `at` of the last sample that is known already. Anything else asks
 /// for nothing.
 pub fn since(query: &str) -> Option<f64> {
-    query.split('&').find_map(|part| part.strip_prefix("since=")?.parse().ok())
+    let since = query.split('&').find_map(|part| part.strip_prefix("since=")?.parse().ok());
+    since.filter(|since: &f64| since.is_finite())
 }
 
 /// The page: all samples, or those after `since`, in Unix seconds.
 pub fn page(ctx: &Context, since: Option<f64>, now: Now) -> Answer {
     let history = &ctx.history;
-    let is_news = |sample: &&Sample| since.is_none_or(|since| unix_seconds(sample.at.wall) > since);
     let lanes: Vec<_> = history.lanes().collect();
     let index: BTreeMap<LaneId, usize> =
         lanes.iter().enumerate().map(|(index, lane)| (lane.0, index)).collect();
@@ -34,9 +34,27 @@ pub fn page(ctx: &Context, since: Option<f64>, now: Now) -> Answer {
             "span_seconds": SPAN.as_secs(),
             "now": unix_seconds(now.wall),
             "lanes": lanes.iter().map(named).collect::<Vec<_>>(),
-            "samples": history.samples(now).filter(is_news).map(|it| sample(it, &index)).collect::<Vec<_>>(),
+            "samples": news(history.samples(now).collect(), since).map(|it| sample(it, &index)).collect::<Vec<_>>(),
         }),
     )
+}
+
+/// The samples that somebody lacks who knows those up to the one that was taken at `since`. All that came behind that
+/// one are news, whatever time they show: the wall clock may have been set back since.
+fn news(samples: Vec<&Sample>, since: Option<f64>) -> impl Iterator<Item = &Sample> {
+    let at = |sample: &Sample| unix_seconds(sample.at.wall);
+    let known =
+        since.and_then(|since| samples.iter().rposition(|sample| at(sample).total_cmp(&since).is_eq()));
+    let is_news = move |index: usize, sample: &Sample| match (known, since) {
+        (Some(known), _) => index > known,
+        (None, Some(since)) => at(sample) > since,
+        (None, None) => true,
+    };
+    samples
+        .into_iter()
+        .enumerate()
+        .filter(move |(index, sample)| is_news(*index, sample))
+        .map(|(_, sample)| sample)
 }
 
 fn sample(sample: &Sample, index: &BTreeMap<LaneId, usize>) -> Value {
@@ -64,10 +82,4 @@ fn sample(sample: &Sample, index: &BTreeMap<LaneId, usize>) -> Value {
         "failures": failures,
         "lanes": lanes.collect::<Vec<_>>(),
     })
-}
-
-/// A moment as seconds since 1970.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2^53 for long")]
-fn unix_seconds(at: Wall) -> f64 {
-    at.as_unix_millis() as f64 / 1_000.0
 }

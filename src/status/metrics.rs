@@ -4,11 +4,12 @@
 //! Prometheus (base units, the unit at the end, `_total` for counters). Models and keys without a label of their own
 //! (see [`crate::stats::labels`]) are added up as `other`, lanes too, so that the number of series is bounded.
 
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use super::{
     AccessRecord, End,
     exposition::{CONTENT_TYPE, Exposition, Label},
+    unix_seconds,
     usage::failure_classes,
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     http::write::Answer,
     ledger::DayState,
     stats::{Ended, Outcome, STATUS_CLASSES, Stats, Tally, labels::OTHER, status_class},
-    time::{Mono, Now, Wall},
+    time::{Mono, Now},
 };
 
 /// The page. The shell tells of the process, and the proxy how many clients are connected.
@@ -309,11 +310,4 @@ fn of_process(page: &mut Exposition, process: &ProcessFigures) {
         let help = "Start time of the process since unix epoch in seconds.";
         page.gauge("process_start_time_seconds", help).sample(&[], unix_seconds(at));
     }
-}
-
-/// A moment as seconds since 1970, to the millisecond.
-fn unix_seconds(at: Wall) -> f64 {
-    let millis = at.as_unix_millis();
-    let span = Duration::from_millis(millis.unsigned_abs()).as_secs_f64();
-    if millis < 0 { -span } else { span }
 }

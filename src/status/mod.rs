@@ -55,6 +55,12 @@ fn moment(ctx: &Context, at: Wall) -> String {
     calendar::rfc3339(ctx.config.timezone, at)
 }
 
+/// A moment as seconds since 1970, to the millisecond.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2^53 for long")]
+fn unix_seconds(at: Wall) -> f64 {
+    at.as_unix_millis() as f64 / 1_000.0
+}
+
 /// Four digits of a keyed hash: tells keys apart, and tells nothing about them.
 fn credential(hash: u64) -> String {
     format!("{:04x}", hash & 0xffff)

@@ -73,7 +73,9 @@ fn entry(ctx: &mut Context, now: Mono) -> Entry {
 /// Both forms of a lane, with how much it has in flight, if anything is told of it.
 fn busy(lane: &mut Lane, now: Mono) -> Option<(usize, (String, Value))> {
     let balances = lane.balances(now);
-    let is_busy = lane.in_flight > 0 || balances.iter().any(|balance| balance.used > 0);
+    if lane.in_flight == 0 && balances.iter().all(|balance| balance.used == 0) {
+        return None;
+    }
     let (model, amounts) = (shown(&lane.model), balances.each_ref().map(amount));
     let fields = balances.iter().map(|balance| (balance.dimension.name().to_owned(), fields(balance)));
     let mut shown = json!({
@@ -82,7 +84,7 @@ fn busy(lane: &mut Lane, now: Mono) -> Option<(usize, (String, Value))> {
         "in_flight": lane.in_flight,
     });
     shown.as_object_mut().expect("it is one").extend(fields);
-    is_busy.then(|| (lane.in_flight, (format!("{model}: {}", amounts.join(" ")), shown)))
+    Some((lane.in_flight, (format!("{model}: {}", amounts.join(" ")), shown)))
 }
 
 fn amount(balance: &Balance) -> String {

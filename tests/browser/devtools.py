@@ -3,10 +3,12 @@
 Nothing here sleeps for a fixed time: what is waited for is a condition, looked at often until a deadline.
 """
 
+import atexit
 import base64
 import contextlib
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -69,8 +71,11 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "TMPDIR": self.profile},
         )
-        self.port = None
+        self.port = self.connection = None
+        # Whatever ends the tests, even in mid-start, ends this too.
+        atexit.register(self.close)
         threading.Thread(target=self._read_messages, daemon=True).start()
         until(lambda: self.port or self.process.poll() is not None, STARTS_WITHIN_SECONDS, "Chromium starts")
         if self.port is None:
@@ -99,8 +104,10 @@ class Browser:
             self.connection.call("Target.disposeBrowserContext", browserContextId=context)
 
     def close(self):
-        with contextlib.suppress(DevToolsError, websocket.WebSocketException, OSError):
+        try:
             self.connection.call("Browser.close")
+        except (AttributeError, DevToolsError, websocket.WebSocketException, OSError):
+            self.process.kill()
         try:
             self.process.wait(ANSWERS_WITHIN_SECONDS)
         except subprocess.TimeoutExpired:

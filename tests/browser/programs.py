@@ -1,5 +1,6 @@
 """The programs under test: the proxy, a fake Fireworks behind it, and agents that ask it."""
 
+import atexit
 import contextlib
 import http.client
 import json
@@ -18,7 +19,7 @@ ENDS_WITHIN_SECONDS = 60
 ANSWERS_WITHIN_SECONDS = 120
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-RELEASE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+RELEASE = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
 
 
 class Program:
@@ -29,6 +30,8 @@ class Program:
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
         )
+        # Whatever ends the tests, even in mid-start, ends this too.
+        atexit.register(self.kill)
         threading.Thread(target=self._read, daemon=True).start()
 
         def found():

@@ -4,12 +4,14 @@ from decimal import ROUND_HALF_UP, Decimal
 
 BUDGETS = {"prompt": "Prompt tokens", "uncached_prompt": "Uncached prompt tokens", "generated": "Generated tokens"}
 
-# All texts that the page shows: of what has a name, and of each row of what repeats.
+# All texts, bars and marks that the page shows: of what has a name, and of each row of what repeats.
 SNAPSHOT = r"""(() => {
   const plain = (node) => node.textContent.replace(/\u00a0/g, " ").replace(/\s+/g, " ").trim();
   const texts = (nodes) => Object.fromEntries(nodes.map(([name, node]) => [name, plain(node)]));
-  const bars = (nodes) => nodes.filter(([, node]) => node.tagName === "rect").map(([name, node]) => [name, node.getAttribute("width")]);
-  const row = (node) => ({ ...texts(Object.entries(node.parts)), ...Object.fromEntries(bars(Object.entries(node.parts))) });
+  const places = { rect: "width", line: "x1" };
+  const shapes = (nodes) => nodes.filter(([, node]) => node.tagName in places).map(([name, node]) => [name, node.getAttribute(places[node.tagName])]);
+  const all = (nodes) => ({ ...texts(nodes), ...Object.fromEntries(shapes(nodes)) });
+  const row = (node) => all(Object.entries(node.parts));
   const list = (id) => [...document.getElementById(id).children].map(row);
   const lanes = [...document.querySelectorAll("#lanes > li, #idleLanes > li")].map((lane) => ({
     ...row(lane), gauges: [...lane.parts.gauges.children].map(row),
@@ -17,7 +19,7 @@ SNAPSHOT = r"""(() => {
   }));
   return {
     answers: Number(document.documentElement.dataset.answers ?? 0), title: document.title, lanes,
-    page: texts([...document.querySelectorAll("[id]")].filter((node) => node.tagName !== "TEMPLATE").map((node) => [node.id, node])),
+    page: all([...document.querySelectorAll("[id]")].filter((node) => node.tagName !== "TEMPLATE").map((node) => [node.id, node])),
     waiting: list("waiting"), running: list("running"), byModel: list("byModel"), bySession: list("bySession"),
     failures: list("failures"), settings: list("settingsList"),
   };
@@ -79,10 +81,10 @@ def lane(of):
 def gauge(name, budget):
     limit, learned = budget["limit"], budget["learned"]
     scale = max(limit, budget["effective"], budget["used_60s"] + budget["reserved"])
-    share = budget["used_60s"] / budget["effective"] if budget["effective"] else 0
+    share = (budget["used_60s"] + budget["reserved"]) / budget["effective"] if budget["effective"] else 0
     return {
         "name": BUDGETS[name],
-        "share": f"{percent(share)} used",
+        "share": f"{percent(share)} taken",
         "used": tokens(budget["used_60s"]),
         "reserved": tokens(budget["reserved"]),
         "usable": tokens(budget["effective"]),
@@ -92,11 +94,13 @@ def gauge(name, budget):
         "others": tokens(budget["others_60s"]),
         "usedBar": width(budget["used_60s"], scale),
         "reservedBar": width(budget["reserved"], scale),
+        "usableMark": width(budget["effective"], scale),
+        "limitMark": width(limit, scale),
     }
 
 
 def width(part, whole):
-    return f"{fixed(part / whole * 100, 2)}%" if whole else "0.00%"
+    return f"{fixed(min(part / whole, 1) * 100, 2)}%" if whole else "0.00%"
 
 
 def who(request):
@@ -140,14 +144,19 @@ def spender(item, used):
 
 def page(usage):
     """The texts of what has a name."""
+    cap = usage["day"]["limit"] or max(usage["day"]["used"], 1)
     day, requests, bucket, waits = usage["day"], usage["requests"], usage["bucket"], usage["wait_seconds"]
     return {
         "waitingCount": number(requests["queued"] + requests["paused"]),
         "runningCount": number(requests["in_flight"]),
         "startedCount": number(requests["last_60s"]),
         "waitMedian": span(waits["p50"]),
-        "waitMost": f"the median; 95 % within {span(waits['p95'])}",
+        "waitMost": f"median of the latest; 95 % within {span(waits['p95'])}",
         "bucketAvailable": f"{number(bucket['available'])} of {number(bucket['capacity'])}",
+        "bucketBar": width(bucket["available"], bucket["capacity"]),
+        "dayPromptBar": width(day["prompt_tokens"], cap),
+        "dayGeneratedBar": width(day["generated_tokens"], cap),
+        "dayWarnMark": width(day["warn_at"] or 0, cap),
         "dayUsed": tokens(day["used"]),
         "dayShare": "no cap is set" if day["limit"] is None else f"{percent(day['used'] / day['limit'])} of the cap",
         "dayPrompt": tokens(day["prompt_tokens"]),
@@ -155,6 +164,7 @@ def page(usage):
         "dayWarn": tokens(day["warn_at"]),
         "dayLimit": tokens(day["limit"]),
         "dayLeft": tokens(day["remaining"]),
+        "startedAt": usage["started_at"][:19].replace("T", " "),
         "dayDate": f"{day['date']}, {day['time_zone']}",
     }
 

@@ -3,11 +3,13 @@
 `.ci/browser` runs this. Screenshots go to the folder in DASHBOARD_SCREENSHOTS, or to a new one that is named at the end.
 """
 
+import atexit
 import contextlib
 import os
 import pathlib
 import re
 import shutil
+import signal
 import tempfile
 import unittest
 
@@ -63,6 +65,32 @@ CONTRASTS = r"""(() => {
   });
 })()"""
 
+# Charts of an hour that was made up: an old minute and the present one are seen in part, and a sample is missing.
+CHARTS = r"""(() => {
+  const now = 3_600_030;
+  const sample = (at, upstream_429, upstream_503, queued, more) =>
+    ({ at, upstream_429, upstream_503, queued, in_flight: 0, lanes: [], wait_seconds: null, ...more });
+  const full = {
+    in_flight: 6, wait_seconds: { p50: 7, p95: 8 }, lanes: [{ lane: "other", used_60s: [0, 0, 0] },
+      { lane: "lane", used_60s: [11, 12, 13], effective: [21, 22, 23], limit: [31, 32, 33] }],
+    failures: { never_reached: { dns: 3 }, may_have_reached: { head_timeout: 4 }, acknowledged: { cut_in_stream: 2, client_gone: 7 } },
+  };
+  const samples = [sample(now - 3599, 5, 0, 1), sample(now - 1800, 6, 5, 2), sample(now - 1790, 1, 0, 3), sample(now - 1760, 0, 0, 4), sample(now, 2, 1, 5, full)];
+  const chartOf = (title) => CHARTS.find((one) => one.title === title);
+  const viewOf = (title) => plotted(chartOf(title), { now, span_seconds: 3600, interval_seconds: 10, samples }, "lane", 400, 160);
+  const latestOf = ({ chart, series, step }) => series.map((one) => valueAt(one, now, step, chart).split("\u00a0")[0]);
+  const refused = viewOf("Refused by Fireworks");
+  const numbers = (rect) => Object.fromEntries(["x", "y", "width", "height"].map((name) => [name, Number(rect.getAttribute(name))]));
+  const queued = viewOf("Requests");
+  return {
+    box: refused.box, top: refused.top, bars: bars(refused).map(numbers),
+    line: curve(queued.series[1], queued).getAttribute("d"), waits: viewOf("Wait before a start").series.map((one) => one.points),
+    latest: CHARTS.map((chart) => latestOf(viewOf(chart.title))), ticks: axes(refused).map((node) => node.textContent), clock: clock(1e9),
+    gap: valueAt(queued.series[0], now - 900, queued.step, queued.chart), near: valueAt(queued.series[0], now - 1789, queued.step, queued.chart),
+    minute: valueAt(refused.series[0], now - 1795, refused.step, refused.chart),
+  };
+})()"""
+
 # What has the focus, and whether that is seen.
 FOCUS = r"""(() => {
   const node = document.activeElement;
@@ -75,8 +103,10 @@ FOCUS = r"""(() => {
 class DashboardTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        # Who is told to end cleans up first, as after Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="dashboard-test-"))
-        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        atexit.register(shutil.rmtree, cls.folder, ignore_errors=True)
         named = os.environ.get("DASHBOARD_SCREENSHOTS")
         cls.screenshots = pathlib.Path(named or tempfile.mkdtemp(prefix="dashboard-screenshots-"))
         cls.screenshots.mkdir(parents=True, exist_ok=True)
@@ -149,7 +179,7 @@ class DashboardTest(unittest.TestCase):
             until(looked, 30, "six answers of the proxy are shown")
 
     def test_shows_when_quiet_what_usage_says(self):
-        with self.proxy(RPS=7) as proxy, self.dashboard(proxy) as tab, agents() as present:
+        with self.proxy(RPS=7, DAILY_TOKEN_LIMIT=5000) as proxy, self.dashboard(proxy) as tab, agents() as present:
             for number in range(3):
                 present.append(Agent(proxy, "accounts/test/models/quiet", f"session {number}", generated=200, interval_ms=1))
                 present[-1].wait()
@@ -204,7 +234,7 @@ class DashboardTest(unittest.TestCase):
             self.assertRegex(first["waited"], r"^\d")
             self.assertRegex(snapshot["page"]["headline"], r"^3 requests wait for generated tokens of busy; the next starts ")
             self.assertTrue(snapshot["title"].startswith("3 waiting"))
-            self.assertEqual(snapshot["page"]["hear"], "Requests wait.")
+            tab.until("page.hear.textContent === 'Requests wait.'")
             present[-1].leave()
             tab.until("page.waiting.children.length === 2")
             runner.leave()
@@ -235,12 +265,33 @@ class DashboardTest(unittest.TestCase):
                 self.assertIn("cap", tab.evaluate("document.title"))
                 tab.screenshot(self.screenshots / f"{state}.png")
 
+    def test_charts_tell_what_was_and_neither_fill_gaps_nor_leave_their_frames(self):
+        with self.proxy(TIMEZONE="Asia/Kathmandu") as proxy, self.dashboard(proxy) as tab:
+            tab.until("page.link.textContent === 'live'")
+            charts = tab.evaluate(CHARTS)
+            box, bars = charts["box"], charts["bars"]
+            self.assertEqual((charts["top"], len(bars)), (20, 5), "6 + 5 + 1 of one minute are stacked")
+            for bar in bars:
+                self.assertGreaterEqual(bar["x"], box["left"])
+                self.assertLessEqual(bar["x"] + bar["width"], box["right"])
+                self.assertGreaterEqual(bar["y"], box["top"])
+                self.assertLessEqual(bar["y"] + bar["height"], box["bottom"] + .2)
+            self.assertEqual(charts["line"].count("M"), 4, "three gaps")
+            self.assertEqual(charts["waits"], [[[3_600_030, 7]], [[3_600_030, 8]]], "where nothing started is no wait, and not one of zero")
+            tokens = [[str(place + dimension) for place in [10, 20, 30]] for dimension in [1, 2, 3]]
+            self.assertEqual(charts["latest"], [*tokens, ["5", "6"], ["7.0", "8.0"], ["2", "1"], ["3", "4", "9"]])
+            self.assertEqual(charts["clock"], "07:31:40", "the proxy's clock, which is the log's")
+            self.assertIn("21:15", charts["ticks"])
+            self.assertEqual((charts["gap"], charts["near"], charts["minute"]), ("–", "3", "7\u00a0/min"))
+
     # ---- The proxy comes and goes ----
 
     def test_a_restart_is_survived(self):
         with self.proxy() as proxy, self.dashboard(proxy, AWAY) as tab:
             tab.until("page.link.textContent === 'live' && page.charts.children.length > 0")
             started = tab.evaluate("page.startedAt.textContent")
+            Agent(proxy, "m", generated=1, interval_ms=1).wait()
+            tab.until("shown.history.samples.length > 0", 60)
             tab.evaluate("void (window.isSamePage = true)")
             proxy.kill()
             tab.until("!page.offline.hidden && page.main.classList.contains('stale')")
@@ -248,15 +299,19 @@ class DashboardTest(unittest.TestCase):
             self.assertIn("not reachable", tab.evaluate("document.title"))
             tab.screenshot(self.screenshots / "away.png")
             asked = len(tab.received("/settings")), len(tab.received("/history"))
+            history_requests = len(self.history_requests(tab))
             second = proxy.again()
             try:
                 tab.until("page.offline.hidden && page.link.textContent === 'live'")
                 self.assertTrue(tab.evaluate("isSamePage"), "it was not loaded again")
                 self.assertEqual((len(tab.received("/settings")), len(tab.received("/history"))), (asked[0] + 1, asked[1] + 1))
-                self.assertEqual(tab.evaluate("page.startedAt.textContent === ''"), False)
+                self.assertTrue(self.history_requests(tab)[history_requests].endswith("/history"), "all of the other run's")
                 self.assertNotEqual(tab.evaluate("page.startedAt.textContent"), started)
             finally:
                 second.kill()
+
+    def history_requests(self, tab):
+        return [url for url in tab.requests() if "/history" in url]
 
     def test_a_proxy_that_hangs_is_not_waited_for(self):
         with self.proxy() as proxy, self.dashboard(proxy) as tab:
@@ -358,12 +413,15 @@ class DashboardTest(unittest.TestCase):
             for number in range(3):
                 present.append(Agent(proxy, "accounts/test/models/kimi-k2p6", f"session {number}", generated=300, interval_ms=1))
                 present[-1].wait()
+            present.append(Agent(proxy, f"accounts/test/models/{LONG_SESSION}", generated=1, interval_ms=1))
+            present[-1].wait()
             self.held(present, proxy, "accounts/test/models/kimi-k2p6", "held")
             present += [Agent(proxy, "accounts/test/models/kimi-k2p6", f"agent {number}", generated=900, interval_ms=50)
                         for number in range(5)]
             until(lambda: proxy.usage()["waiting"] and proxy.page("/history")["samples"], 30, "something to look at")
             asked = len(tab.received("/history"))
             until(lambda: len(tab.received("/history")) > asked, 20, "the history is up to date")
+            tab.until("page.lane.options.length === 2")
             for width, height, name in [(1280, 900, "wide"), (360, 740, "narrow")]:
                 tab.resize(width, height, is_phone=width < 500)
                 for scheme in ["light", "dark"]:

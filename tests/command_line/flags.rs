@@ -116,7 +116,7 @@ fn arguments_that_mean_nothing_end_it_with_the_nearest_that_do() {
         (&["--fireworks-proxy-max-wait=9"], "--max-wait"),
         (&["stat"], "status"),
         (&["env", "claud"], "claude"),
-        (&["env", "claude", "--shell=basch"], "sh"),
+        (&["env", "claude", "--shell=basch"], "did you mean sh?"),
         (&["--check", "--print-config"], "one at a time"),
         (&["--port"], "--port needs a value"),
         (&["--port", "--check"], "--port needs a value"),
@@ -157,5 +157,21 @@ fn who_reads_no_further_ends_it_quietly() {
         child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("UTF-8");
         let status = child.wait().expect("a child of ours");
         assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{argument}");
+    }
+}
+
+/// What Linux gives as a disk that is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_told_once() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let folder = tempfile::tempdir().expect("a folder");
+    for argument in ["--help", "--print-config", "--version", "--check"] {
+        let settings = [("PORT", "0"), ("UPSTREAM", "http://127.0.0.1:1")];
+        let mut command = command(folder.path(), &settings);
+        let output = command.arg(argument).stdout(full()).output().expect("it runs");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{argument}: {stderr}");
+        assert!(stderr.contains("cannot write the answer: "), "{argument}: {stderr}");
     }
 }

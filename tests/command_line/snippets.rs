@@ -40,7 +40,8 @@ mod taken_by_sh {
     use super::{SETTINGS, run};
 
     const KEY: &str = "fw_a key with $HOME in it";
-    const SECRET: &str = "sixteen-letters!";
+    /// Whatever a shell or a file could stumble over.
+    const SECRET: &str = r#"it's-a-"$HOME`x`\\n%&|!"#;
     const MODEL: &str = "accounts/fireworks/models/kimi-k2p6";
 
     /// What is in the environment after `sh` has taken the lines for this client. They are taken twice, as
@@ -74,7 +75,7 @@ mod taken_by_sh {
             ("ANTHROPIC_DEFAULT_HAIKU_MODEL", MODEL),
             ("ANTHROPIC_DEFAULT_SONNET_MODEL", MODEL),
             ("ANTHROPIC_DEFAULT_OPUS_MODEL", MODEL),
-            ("ANTHROPIC_CUSTOM_HEADERS", "x-fireworks-proxy-token: sixteen-letters!"),
+            ("ANTHROPIC_CUSTOM_HEADERS", &format!("x-fireworks-proxy-token: {SECRET}")),
         ] {
             assert_eq!(set.get(name).map(String::as_str), Some(value), "{name}");
         }

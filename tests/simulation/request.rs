@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use fireworks_proxy::{event::ConnId, time::Mono};
+use fireworks_proxy::{event::ConnId, route::Page, time::Mono};
 
 use super::swarm::{Honesty, Odd, SECRET_FIELD, Swarm};
 use crate::support::world::Dice;
@@ -135,8 +135,8 @@ impl Request {
     fn write_page(&mut self, is_head: bool, dice: &mut Dice) {
         self.lane = None;
         self.method = if is_head { "HEAD" } else { "GET" };
-        let path = *dice.pick(&["/", "/health", "/usage", "/metrics"]).expect("one");
-        self.write(path, "", false);
+        let page = *dice.pick(&Page::ALL).expect("one");
+        self.write(page.path(), "", false);
     }
 
     fn write_nonsense(&mut self, dice: &mut Dice) {

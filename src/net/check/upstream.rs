@@ -68,8 +68,8 @@ struct Trial {
     conn: Option<Conn>,
     /// How long TCP took.
     connected: Option<Duration>,
-    /// How long TLS took after that, and what was agreed on; or what went wrong, in TCP or in TLS.
-    end: Option<Result<(Duration, String), Failure>>,
+    /// How long it took from there, and what was agreed on in TLS; or what went wrong, in TCP or in TLS.
+    end: Option<(Duration, Result<String, Failure>)>,
 }
 
 impl Way {
@@ -148,8 +148,10 @@ impl Way {
                 }
             }
         }
+        let now = self.now();
         for trial in trials.iter_mut().filter(|trial| trial.end.is_none()) {
-            trial.end = Some(Err(self.is_too_late(&format!("{} did not answer", trial.address))));
+            let failure = self.is_too_late(&format!("{} did not answer", trial.address));
+            trial.finish(Err(failure), started, now);
         }
         trials
     }
@@ -162,17 +164,20 @@ impl Trial {
         if conn.winner().is_some() {
             self.connected.get_or_insert_with(|| now.since(started));
         }
-        self.end = match ready {
+        let end = match ready {
             Ok(false) => return,
-            Ok(true) => {
-                let took = now.since(started).saturating_sub(self.connected.unwrap_or_default());
-                Some(Ok((took, agreed(conn))))
-            }
-            Err(failure) => Some(Err(failure)),
+            Ok(true) => Ok(agreed(conn)),
+            Err(failure) => Err(failure),
         };
+        self.finish(end, started, now);
         if let Some(conn) = self.conn.take() {
             conn.close(registry);
         }
+    }
+
+    fn finish(&mut self, end: Result<String, Failure>, started: Mono, now: Mono) {
+        let took = now.since(started).saturating_sub(self.connected.unwrap_or_default());
+        self.end = Some((took, end));
     }
 }
 
@@ -206,11 +211,13 @@ fn report_tcp(trials: &[Trial], report: &mut Report<'_>) {
             (Some(took), _) => {
                 report.add(Outcome::Good, "TCP", Some(*took), format!("{} accepts", trial.address));
             }
-            (None, Some(Err(failure))) if is_reachable => {
+            (None, Some((took, Err(failure)))) if is_reachable => {
                 let text = format!("{}; the proxy goes to another address", told(failure));
-                report.add(Outcome::Doubtful, "TCP", None, text);
+                report.add(Outcome::Doubtful, "TCP", Some(*took), text);
             }
-            (None, Some(Err(failure))) => report.add(Outcome::Failed, "TCP", None, told(failure)),
+            (None, Some((took, Err(failure)))) => {
+                report.add(Outcome::Failed, "TCP", Some(*took), told(failure));
+            }
             (None, _) => {}
         }
     }
@@ -228,19 +235,20 @@ fn report_tls(trials: &[Trial], host: &str, report: &mut Report<'_>) {
     }
     let is_refused = |failure: &Failure| failure.class == FailureClass::TlsCertificate;
     let mut is_trusted = None;
-    for (address, end) in &ends {
+    for (address, (took, end)) in &ends {
+        let took = Some(*took);
         match end {
-            Ok((took, agreed)) => {
-                report.add(Outcome::Good, "TLS", Some(*took), format!("{address}: {agreed}"));
+            Ok(agreed) => {
+                report.add(Outcome::Good, "TLS", took, format!("{address}: {agreed}"));
                 is_trusted.get_or_insert(true);
             }
             Err(failure) if is_refused(failure) => {
                 report.skip(&["TLS"], &format!("{address}: not finished, for its certificate"));
-                report.add(Outcome::Failed, "certificate", None, format!("{address}: {}", told(failure)));
+                report.add(Outcome::Failed, "certificate", took, format!("{address}: {}", told(failure)));
                 is_trusted = Some(false);
             }
             Err(failure) => {
-                report.add(Outcome::Failed, "TLS", None, format!("{address}: {}", told(failure)));
+                report.add(Outcome::Failed, "TLS", took, format!("{address}: {}", told(failure)));
             }
         }
     }
@@ -291,6 +299,7 @@ mod tests {
             findings[0].took.is_some() && findings[0].text == format!("{accepts} accepts"),
             "{findings:?}"
         );
+        assert!(findings[1].took.is_some(), "a failure takes its time too: {findings:?}");
         let text = &findings[1].text;
         assert!(text.starts_with("connect_refused: ") && text.contains(&refuses.to_string()), "{text}");
     }

@@ -2,7 +2,7 @@
 //! either what one of its own tries was answered, or a refusal that has its reason.
 
 use super::dials::is_transient;
-use fireworks_proxy::event::ConnId;
+use fireworks_proxy::{event::ConnId, status::live::ROWS_MAX};
 use serde_json::Value;
 
 use crate::simulation::{
@@ -131,6 +131,9 @@ impl Simulation {
             self.history.saw(if request.tries.len() > 1 { "whole after a retry" } else { "whole" });
         } else {
             self.check_own_answer(request, &current);
+            if request.kind == Kind::Page && adds_up(&current.body) {
+                self.history.saw("counts that add up");
+            }
         }
         for try_id in self.clients[&id].requests[index].tries.clone() {
             assert!(!self.exchanges[&try_id].is_open, "its answer has ended");
@@ -231,4 +234,21 @@ impl Simulation {
             self.exchanges.remove(&try_id);
         }
     }
+}
+
+/// What `/usage` says adds up: every request is at one place or has come to one end, and the lists have those that the
+/// counts count. Whether it is that page.
+fn adds_up(body: &[u8]) -> bool {
+    let page: Value = serde_json::from_slice(body).unwrap_or_default();
+    let Some(requests) = page["requests"].as_object() else { return false };
+    let count = |name: &str| requests[name].as_u64().unwrap_or_else(|| panic!("{name} of {page}"));
+    let sum = |names: &[&str]| names.iter().map(|name| count(name)).sum::<u64>();
+    let under_way = sum(&["queued", "paused", "in_flight"]);
+    let ended = sum(&["finished", "refused", "client_gone", "failed"]);
+    assert_eq!(count("total"), ended + under_way, "{page}");
+    let listed = |name: &str| page[name].as_array().map(|list| list.len() as u64);
+    let shown = |count: u64| Some(count.min(ROWS_MAX as u64));
+    assert_eq!(listed("waiting"), shown(sum(&["queued", "paused"])), "{page}");
+    assert_eq!(listed("running"), shown(count("in_flight")), "{page}");
+    true
 }
