@@ -261,14 +261,18 @@ def scraped(folder, proxy_port):
 def evaluate(port, proxy_port):
     """Every expression is understood, every panel has something to show, and the rules are evaluated."""
 
-    def is_scraped():
+    def is_ready():
+        # It answers 503 for a moment before it is.
         try:
-            # Long enough for rates.
-            enough = query(port, "count_over_time(fireworks_proxy_build_info[1m]) >= 6")
+            return True if request(port, "GET", "/-/ready")[0] == 200 else None
         except OSError:
             return None
-        return True if enough else None
 
+    def is_scraped():
+        # Long enough for rates.
+        return query(port, "count_over_time(fireworks_proxy_build_info[1m]) >= 6") or None
+
+    await_value("Prometheus is ready", is_ready)
     await_value("six scrapes", is_scraped)
     with Load(proxy_port):
         expressions = list(dashboard_expressions())
