@@ -161,10 +161,11 @@ fn agreement(results: &Results, tally: &Tally) -> Vec<Agreement> {
     let failed = tally.cut + tally.own_failures;
     let row = |name, least, more| Agreement { name, least, most: least + more, said: said(name) };
     let mut rows = vec![
-        row("total", finished + failed + tally.own_refusals, unsure),
+        // Of those that were left before they were sent whole, the proxy counts each whose head it has read.
+        row("total", finished + failed + tally.own_refusals, unsure + tally.unsent),
         row("finished", finished, unsure),
         row("refused", tally.own_refusals, unsure),
-        row("client_gone", 0, tally.left),
+        row("client_gone", 0, tally.left + tally.unsent),
         row("failed", failed, unsure),
     ];
     if said("retries").is_some() {
