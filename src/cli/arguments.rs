@@ -73,14 +73,14 @@ fn refused<T>(why: String) -> Result<T, UsageError> {
 const SEE_HELP: &str = "see fireworks-proxy --help";
 
 /// Words that stand alone: what they ask for, and how they are written.
-const TASKS: [(&str, Task); 7] = [
-    ("--help", Task::Help),
-    ("--version", Task::Version),
-    ("--check", Task::Check),
-    ("--print-config", Task::PrintConfig),
-    ("--watch", Task::Watch),
-    ("status", Task::Status),
-    ("env", Task::Env),
+const WORDS: [(&str, Word); 7] = [
+    ("--help", Word::Help),
+    ("--version", Word::Task(Task::Version)),
+    ("--check", Word::Task(Task::Check)),
+    ("--print-config", Word::Task(Task::PrintConfig)),
+    ("--watch", Word::Watch),
+    ("status", Word::Task(Task::Status)),
+    ("env", Word::Task(Task::Env)),
 ];
 
 /// As much of a word as an error quotes.
@@ -90,12 +90,20 @@ const QUOTED_COLUMNS_MAX: usize = 60;
 const SHELL_FLAG: &str = "--shell";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Task {
+enum Word {
+    /// Goes before everything else.
     Help,
+    /// Goes with `status`.
+    Watch,
+    Task(Task),
+}
+
+/// What can be asked for one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
     Version,
     Check,
     PrintConfig,
-    Watch,
     Status,
     Env,
 }
@@ -143,19 +151,19 @@ impl Reading {
             "-V" => "--version",
             other => other,
         };
-        let Some((word, task)) = TASKS.into_iter().find(|(word, _)| *word == long) else {
+        let Some((written, word)) = WORDS.into_iter().find(|(written, _)| *written == long) else {
             return self.take_client(name, inline);
         };
         if inline.is_some() {
-            return refused(format!("{word} takes no value; {SEE_HELP}"));
+            return refused(format!("{written} takes no value; {SEE_HELP}"));
         }
-        match (task, self.task) {
-            (Task::Help, _) => self.wants_help = true,
-            (Task::Watch, _) => self.watch = true,
-            (_, Some((_, other))) if other != word => {
-                return refused(format!("{other} and {word} are two things; ask for one at a time"));
+        match (word, self.task) {
+            (Word::Help, _) => self.wants_help = true,
+            (Word::Watch, _) => self.watch = true,
+            (Word::Task(_), Some((_, other))) if other != written => {
+                return refused(format!("{other} and {written} are two things; ask for one at a time"));
             }
-            _ => self.task = Some((task, word)),
+            (Word::Task(task), _) => self.task = Some((task, written)),
         }
         Ok(())
     }
@@ -188,7 +196,6 @@ impl Reading {
             _ if self.wants_help => Command::Help,
             None => Command::Run,
             Some((task, _)) => match (task, self.client) {
-                (Task::Help | Task::Watch, _) => Command::Help,
                 (Task::Version, _) => Command::Version,
                 (Task::Check, _) => Command::Check,
                 (Task::PrintConfig, _) => Command::PrintConfig,
@@ -263,7 +270,7 @@ fn unknown(name: &str) -> String {
         let flag = setting.flag();
         return format!("{} is not known; the flag of the variable {} is {flag}", quoted(name), setting.name);
     }
-    let words = TASKS.iter().map(|(word, _)| (*word).to_owned());
+    let words = WORDS.iter().map(|(word, _)| (*word).to_owned());
     let known = words.chain([SHELL_FLAG.to_owned()]).chain(SETTINGS.iter().map(Setting::flag));
     let nearest = nearest(name, known).unwrap_or_default();
     format!("{} is not known; did you mean {nearest}? Or {SEE_HELP}", quoted(name))
@@ -406,7 +413,7 @@ mod tests {
 
     #[test]
     fn no_two_words_are_alike() {
-        let words = TASKS.iter().map(|(word, _)| (*word).to_owned()).chain([SHELL_FLAG.to_owned()]);
+        let words = WORDS.iter().map(|(word, _)| (*word).to_owned()).chain([SHELL_FLAG.to_owned()]);
         let all: Vec<String> = words.chain(SETTINGS.iter().map(Setting::flag)).collect();
         let different: std::collections::BTreeSet<&String> = all.iter().collect();
         assert_eq!(different.len(), all.len());

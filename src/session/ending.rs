@@ -107,12 +107,10 @@ impl Session {
         ctx: &mut Context,
         now: Now,
     ) {
-        ctx.stats.requests += 1;
-        ctx.set_sample(now.mono);
         let message = rejection.message();
         let record = unread.record(End::Refused(rejection.code()), now);
         let status = Some(rejection.status());
-        end(&AccessRecord { status, message: Some(&message), ..record }, ctx);
+        end_unread(&AccessRecord { status, message: Some(&message), ..record }, ctx, now);
         let answer = rejection.answer(unread.dialect, rejection.reach());
         let answer = answer.with(REQUEST_ID_FIELD, unread.id.to_string());
         let to_head = unread.head.is_some_and(|head| &*head.method == "HEAD");
@@ -243,9 +241,14 @@ pub(super) fn client_gone(job: &mut Job, ctx: &mut Context, now: Now) {
 
 /// The body of a request will not come to its end, and nobody is there to be told.
 pub(super) fn upload_broke_off(upload: &Upload, how: End, ctx: &mut Context, now: Now) {
+    end_unread(&Unread::of_upload(upload).record(how, now), ctx, now);
+}
+
+/// A request that was not read whole counts when it ends, of which the last hour tells too.
+fn end_unread(record: &AccessRecord<'_>, ctx: &mut Context, now: Now) {
     ctx.stats.requests += 1;
     ctx.set_sample(now.mono);
-    end(&Unread::of_upload(upload).record(how, now), ctx);
+    end(record, ctx);
 }
 
 /// Counts for the day what a response reported.
