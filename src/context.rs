@@ -318,6 +318,13 @@ impl Context {
                 let used = self.ledger.used();
                 self.log(Level::Info, format!("{path}: {used} tokens were used today already"));
             }
+            Restored::TakenOver => {
+                let used = self.ledger.used();
+                self.log(
+                    Level::Info,
+                    format!("{path} is of the Python original; its count of {used} tokens today goes on"),
+                );
+            }
             Restored::OtherDay(date) => {
                 self.log(Level::Warn, format!("{path} is of {date}; it is put aside and today starts at 0"));
             }

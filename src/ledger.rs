@@ -84,6 +84,21 @@ pub struct Days {
 }
 
 impl Days {
+    /// Counts that were kept in another form: of each day its prompt and its generated tokens. `None` if there are none.
+    pub fn counted(mut days: Vec<(Date, u64, u64)>) -> Option<Self> {
+        // The newest day is not always the present one: the clock may be wrong, and the file old.
+        days.sort_unstable_by_key(|(day, ..)| std::cmp::Reverse(*day));
+        let count = |(day, prompt_tokens, generated_tokens)| DayCount {
+            prompt_tokens,
+            generated_tokens,
+            ..DayCount::new(day)
+        };
+        let mut counts = days.into_iter().map(count);
+        let DayCount { day, prompt_tokens, generated_tokens, has_warned } = counts.next()?;
+        let (time_zone, left, spenders) = (String::new(), counts.collect(), Spenders::default());
+        Some(Self { day, prompt_tokens, generated_tokens, has_warned, time_zone, left, spenders })
+    }
+
     /// The day that was counted last, as `2026-05-21`.
     pub fn date(&self) -> String {
         self.day.to_string()

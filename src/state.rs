@@ -3,6 +3,10 @@
 //!
 //! The two parts are worth different care. A count that cannot be read in full is none, and the operator hears of it.
 //! What was learned is a help and no more: whatever of it cannot be used is passed over, and never costs the count.
+//!
+//! A file without a version is not ours. It may be that of the proxy's predecessor, a Python program ([`python`]).
+
+mod python;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -26,6 +30,8 @@ const VERSION: u32 = 1;
 pub enum Restored {
     /// Its count goes on.
     Continued,
+    /// It is of the Python original; its count goes on, in a file of our own.
+    TakenOver,
     /// It is of another day, named here; the count starts at zero.
     OtherDay(String),
     /// It cannot be read, for the reason given; the count starts at zero.
@@ -49,7 +55,28 @@ struct Written {
 /// What tells the form of a file.
 #[derive(Deserialize)]
 struct Form {
-    version: u32,
+    version: Option<u32>,
+}
+
+/// The counts of a file, and who has written it.
+struct Kept {
+    days: Days,
+    is_python: bool,
+}
+
+impl Kept {
+    /// Goes on with the count of this day, if it is among them.
+    fn take_up(self, ledger: &mut Ledger) -> Restored {
+        let date = self.days.date();
+        match (ledger.restore(self.days), self.is_python) {
+            (true, false) => Restored::Continued,
+            (true, true) => {
+                ledger.mark_unsaved();
+                Restored::TakenOver
+            }
+            (false, _) => Restored::OtherDay(date),
+        }
+    }
 }
 
 /// The file as all else is read from it. The counts are read by themselves, so that nothing here harms them.
@@ -63,35 +90,41 @@ struct Beside {
 
 /// Takes up what a state file holds: the count of this day goes on, if there is one, and so does what was learned.
 pub fn restore(file: &[u8], ledger: &mut Ledger, budgets: &mut Budgets, now: Now) -> Restored {
-    let mut days = match days(file) {
-        Ok(days) => days,
+    let mut kept = match kept(file) {
+        Ok(kept) => kept,
         Err(why) => return Restored::Damaged(why),
     };
-    let Beside { by_model, by_session, learned } = serde_json::from_slice(file).unwrap_or_default();
-    days.spenders = Spenders { models: names(by_model), sessions: names(by_session) };
-    budgets.take_in(usable(learned, MODELS_MAX).collect(), now);
-    let date = days.date();
-    if ledger.restore(days) { Restored::Continued } else { Restored::OtherDay(date) }
+    if !kept.is_python {
+        let Beside { by_model, by_session, learned } = serde_json::from_slice(file).unwrap_or_default();
+        kept.days.spenders = Spenders { models: names(by_model), sessions: names(by_session) };
+        budgets.take_in(usable(learned, MODELS_MAX).collect(), now);
+    }
+    kept.take_up(ledger)
 }
 
 /// What a start would make of a file, and the tokens that its day would begin with. For who looks and takes nothing up.
 pub fn preview(file: &[u8], config: &Config, now: Wall) -> (Restored, u64) {
-    let days = match days(file) {
-        Ok(days) => days,
-        Err(why) => return (Restored::Damaged(why), 0),
-    };
-    let (mut ledger, date) = (Ledger::new(config, now), days.date());
-    let restored = if ledger.restore(days) { Restored::Continued } else { Restored::OtherDay(date) };
-    (restored, ledger.used())
+    let mut ledger = Ledger::new(config, now);
+    match kept(file) {
+        Ok(kept) => (kept.take_up(&mut ledger), ledger.used()),
+        Err(why) => (Restored::Damaged(why), 0),
+    }
 }
 
 /// The counts, or why they cannot be read.
-fn days(file: &[u8]) -> Result<Days, String> {
+fn kept(file: &[u8]) -> Result<Kept, String> {
     let Form { version } = serde_json::from_slice(file).map_err(|error| error.to_string())?;
-    if version != VERSION {
-        return Err(format!("its version is {version}, not {VERSION}"));
+    match version {
+        Some(VERSION) => {
+            let days = serde_json::from_slice(file).map_err(|error| error.to_string())?;
+            Ok(Kept { days, is_python: false })
+        }
+        Some(version) => Err(format!("its version is {version}, not {VERSION}")),
+        None => {
+            let why = |why| format!("it has no version, and as a file of the Python original {why}");
+            Ok(Kept { days: python::days(file).map_err(why)?, is_python: true })
+        }
     }
-    serde_json::from_slice(file).map_err(|error| error.to_string())
 }
 
 /// Who has spent the day's tokens, as far as it can be read.
@@ -168,9 +201,22 @@ mod tests {
     }
 
     #[test]
+    fn the_count_of_the_python_original_goes_on_in_a_file_of_ours() {
+        let file = br#"{"2026-05-18": 3, "2026-05-19": {"prompt_tokens": 40, "completion_tokens": 2}}"#;
+        let (restored, mut ledger, budgets) = restored(file, noon(19));
+        assert_eq!((restored, ledger.used(), ledger.prompt_tokens()), (Restored::TakenOver, 42, 40));
+        let ours = snapshot(&mut ledger, &budgets, noon(19)).expect("it is not saved in our form");
+        assert_eq!(self::restored(&ours, noon(19)).0, Restored::Continued);
+        assert_eq!(self::restored(&ours, noon(18)).1.used(), 3, "the day before is kept too");
+        assert_eq!(self::restored(file, noon(20)).0, Restored::OtherDay("2026-05-19".to_owned()));
+    }
+
+    #[test]
     fn a_preview_is_what_a_start_would_make_of_it() {
-        let file = saved(7, noon(19));
-        for (file, now) in [(&*file, noon(19)), (&*file, noon(20)), ("{", noon(19))] {
+        let (file, python) = (saved(7, noon(19)), r#"{"date": "2026-05-19", "tokens": 7}"#);
+        for (file, now) in
+            [(&*file, noon(19)), (&*file, noon(20)), ("{", noon(19)), (python, noon(19)), (python, noon(20))]
+        {
             let (restored, ledger, _) = restored(file.as_bytes(), now);
             assert_eq!(preview(file.as_bytes(), &config(), now.wall), (restored, ledger.used()));
         }

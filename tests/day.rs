@@ -168,6 +168,28 @@ fn a_file_that_is_of_no_use_is_put_aside_with_a_warning() {
 }
 
 #[test]
+fn the_count_of_the_python_original_is_taken_over() {
+    let fake = FakeFireworks::start_default();
+    let settings = [("TIMEZONE", quiet_zone())];
+    let proxy = Binary::start(&fake, &settings);
+    let today = proxy.page("/usage")["day"]["date"].as_str().expect("a date").to_owned();
+    let (_, folder) = proxy.kill();
+    let original = format!(r#"{{"date": "{today}", "total_tokens": 5000, "requests": 12}}"#);
+    std::fs::write(folder.path().join("daily_usage.json"), &original).expect("written");
+    let proxy = Binary::start_in(folder, &fake, &settings);
+    proxy.wait_for_line(&[" INFO ", "is of the Python original", "5000 tokens today"]);
+    await_kept(&proxy.state_file(), 5000, 0);
+    assert_eq!(proxy.post(CHAT, &TOKENS, BODY).status(), 200);
+    await_kept(&proxy.state_file(), 6200, 34);
+    // A second start takes it for what it is by now: a file of ours.
+    let (_, folder) = proxy.kill();
+    let proxy = Binary::start_in(folder, &fake, &settings);
+    proxy.wait_for_line(&[" INFO ", "6234 tokens were used today already"]);
+    let aside = proxy.folder().join("daily_usage.json.python");
+    assert_eq!(std::fs::read_to_string(aside).expect("it is kept"), original);
+}
+
+#[test]
 fn the_folder_of_the_state_file_is_made() {
     let fake = FakeFireworks::start_default();
     let proxy = Binary::start(&fake, &[("TIMEZONE", quiet_zone()), ("USAGE_STATE", "deep/er/count.json")]);

@@ -1,6 +1,8 @@
 //! The day's count from any bytes, against `serde_json`, what was learned beside it, and the same again from what is
 //! saved.
 
+use std::collections::BTreeMap;
+
 use fireworks_proxy::{
     budget::{Budgets, Dimension, demand::Asked, knowledge::MODELS_MAX},
     config::Config,
@@ -11,7 +13,7 @@ use fireworks_proxy::{
     time::{Mono, Now, Wall},
 };
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Outcome, json_events};
 
@@ -52,12 +54,18 @@ pub fn state_file(data: &[u8]) -> Outcome {
 }
 
 /// The count is that of the file.
-fn check_restored(ledger: &Ledger, restored: &Restored, Count { date, today }: Count) {
-    let is_continued = today.is_some();
+fn check_restored(ledger: &Ledger, restored: &Restored, Count { date, today, is_python }: Count) {
+    let is_today = today.is_some();
     let [prompt, generated, warned] = today.unwrap_or_default();
     assert_eq!((ledger.prompt_tokens(), ledger.generated_tokens()), (prompt, generated));
     assert_eq!((ledger.used(), ledger.has_warned()), (prompt.saturating_add(generated), warned == 1));
-    assert_eq!(*restored, if is_continued { Restored::Continued } else { Restored::OtherDay(date) });
+    let expected = match (is_today, is_python) {
+        (true, false) => Restored::Continued,
+        (true, true) => Restored::TakenOver,
+        (false, _) => Restored::OtherDay(date),
+    };
+    assert_eq!(*restored, expected);
+    assert!(!is_python || !is_today || ledger.is_unsaved(), "a file in a form that is not ours stays");
 }
 
 /// Whether a name comes twice in an object. A tree keeps the last value then; here that is no good file.
@@ -83,9 +91,14 @@ struct Count {
     date: String,
     /// Prompt and generated tokens of today, and whether the warning was given; `None` if today is not in it.
     today: Option<[u64; 3]>,
+    /// Whether it is one that the Python original would have written.
+    is_python: bool,
 }
 
 fn expected(state: &Value) -> Option<Count> {
+    if state.as_object()?.get("version").is_none() {
+        return of_python(state.as_object()?);
+    }
     let is_known = state["version"].as_u64() == Some(1) && state["time_zone"].is_string();
     let (date, newest) = day_count(state).filter(|_| is_known)?;
     let left = match &state["days_left"] {
@@ -95,7 +108,62 @@ fn expected(state: &Value) -> Option<Count> {
     };
     let mut days = std::iter::once((date.clone(), newest)).chain(left);
     let today = days.find(|(date, _)| date == TODAY).map(|(_, count)| count);
-    Some(Count { date, today })
+    Some(Count { date, today, is_python: false })
+}
+
+/// One day under its date, or days by their dates: nothing else is a file of the Python original.
+fn of_python(fields: &Map<String, Value>) -> Option<Count> {
+    let is_date = |name: &str| canonical(name).is_some_and(|date| date == name);
+    let days: BTreeMap<String, [u64; 3]> = if fields.keys().any(|name| is_date(name)) {
+        let count = |value: &Value| match whole(value) {
+            Some(tokens) => Some([tokens, 0, 0]),
+            None => python_count(value.as_object()?),
+        };
+        let day = |(name, value): (&String, &Value)| Some((name.clone(), count(value)?));
+        fields.iter().map(|field| day(field).filter(|(name, _)| is_date(name))).collect::<Option<_>>()?
+    } else {
+        let named: Vec<&Value> = ["date", "day"].iter().filter_map(|name| fields.get(*name)).collect();
+        let date = named.first()?.as_str().filter(|date| is_date(date))?;
+        let is_one = named.iter().all(|other| other.as_str() == Some(date));
+        BTreeMap::from([(date.to_owned(), python_count(fields).filter(|_| is_one)?)])
+    };
+    let (newest, _) = days.last_key_value()?;
+    Some(Count { date: newest.clone(), today: days.get(TODAY).copied(), is_python: true })
+}
+
+/// Each of the three counts may have several names, which must not contradict each other.
+fn python_count(fields: &Map<String, Value>) -> Option<[u64; 3]> {
+    let of = |names: &str| {
+        let found: Vec<_> = names.split(' ').filter_map(|name| fields.get(name)).map(whole).collect();
+        let is_one = found.iter().all(|count| count.is_some() && *count == found[0]);
+        is_one.then(|| found.first().copied().flatten())
+    };
+    let total = of("tokens total_tokens tokens_used used_tokens daily_tokens used total")?;
+    let prompt = of("prompt_tokens input_tokens prompt input")?;
+    let generated = of("completion_tokens output_tokens generated_tokens completion output generated")?;
+    match (prompt, generated) {
+        (None, None) => Some([total?, 0, 0]),
+        (Some(prompt), Some(generated)) => {
+            total.is_none_or(|total| total == prompt + generated).then_some([prompt, generated, 0])
+        }
+        _ => None,
+    }
+}
+
+/// A number from zero to a million million that is whole, however it is written.
+fn whole(value: &Value) -> Option<u64> {
+    let largest = 1_000_000_000_000;
+    let written = value.as_number()?.to_string();
+    let is_whole = value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.is_sign_positive());
+    let (digits, exponent) = written.split_once(['e', 'E']).unwrap_or((&written, "0"));
+    let (before, after) = digits.split_once('.').unwrap_or((digits, ""));
+    let shift: usize = exponent.trim_start_matches('+').parse().ok().filter(|shift| *shift < 400)?;
+    // The point is moved to the right by the exponent; what is behind it then is zeros.
+    let (whole_part, rest) = after.split_at(shift.min(after.len()));
+    let zeros = "0".repeat(shift - whole_part.len());
+    let number = format!("{before}{whole_part}{zeros}");
+    let is_zeros = rest.chars().all(|digit| digit == '0');
+    number.parse().ok().filter(|tokens| is_whole && is_zeros && *tokens <= largest)
 }
 
 fn day_count(state: &Value) -> Option<(String, [u64; 3])> {

@@ -121,6 +121,9 @@ fn state_file(config: &Config, report: &mut Report<'_>) {
     let (is_good, found) = match content {
         Ok(None) => (true, "none yet".to_owned()),
         Ok(Some((Restored::Continued, tokens))) => (true, format!("{tokens} tokens today")),
+        Ok(Some((Restored::TakenOver, tokens))) => {
+            (true, format!("of the Python original; a start takes its {tokens} tokens today over"))
+        }
         Ok(Some((Restored::OtherDay(date), tokens))) => {
             (true, format!("of {date}; today begins with {tokens} tokens"))
         }

@@ -55,6 +55,8 @@ pub(super) fn restore_day(proxy: &mut Proxy, state_file: &StateFile, now: Now) {
         warn!("{state_file} cannot be read ({error}); today starts at 0");
     }
     let put_aside = match proxy.handle_start(file.as_deref(), now) {
+        // It stays in its place until the first save replaces it: a kill in between loses nothing.
+        Some(Restored::TakenOver) => state_file.copy_aside("python"),
         Some(Restored::OtherDay(date)) => state_file.put_aside(&date),
         Some(Restored::Damaged(_)) => state_file.put_aside("damaged"),
         None if read_error.is_some() && state_file.is_file() => state_file.put_aside("unreadable"),

@@ -85,6 +85,13 @@ impl StateFile {
         Ok(aside)
     }
 
+    /// Copies the file, so that it is kept beside the one that will replace it.
+    pub(super) fn copy_aside(&self, suffix: &str) -> io::Result<PathBuf> {
+        let aside = self.beside(suffix);
+        fs::copy(&self.path, &aside)?;
+        Ok(aside)
+    }
+
     fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(".");
@@ -112,6 +119,9 @@ mod tests {
             file.save(content).expect("written");
             assert_eq!(file.load().expect("read").as_deref(), Some(content));
         }
+        let copy = file.copy_aside("python").expect("copied");
+        assert_eq!((fs::read(&copy).expect("read"), file.is_file()), (b"two".to_vec(), true));
+        fs::remove_file(copy).expect("removed");
         let aside = file.put_aside("damaged").expect("renamed");
         assert!(aside.ends_with("state.json.damaged") && file.load().expect("absent").is_none());
         let left: Vec<_> = fs::read_dir(aside.parent().expect("a folder")).expect("listed").collect();

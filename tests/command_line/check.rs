@@ -195,9 +195,17 @@ fn the_state_file_is_read_and_left_as_it_is() {
         names.sort();
         names
     };
-    for (content, outcome, found) in
-        [(good.as_slice(), "ok", ": 1234 tokens today, writable"), (b"{\"ver", "FAIL", ": damaged (")]
-    {
+    let date = serde_json::from_slice::<serde_json::Value>(&good).expect("JSON")["date"].clone();
+    let python = format!(r#"{{"date": {date}, "tokens": 77}}"#);
+    for (content, outcome, found) in [
+        (good.as_slice(), "ok", ": 1234 tokens today, writable"),
+        (
+            python.as_bytes(),
+            "ok",
+            ": of the Python original; a start takes its 77 tokens today over, writable",
+        ),
+        (b"{\"ver", "FAIL", ": damaged ("),
+    ] {
         fs::write(&file, content).expect("written");
         let before = (names(), fs::metadata(&file).and_then(|it| it.modified()).expect("a time"));
         let settings = [("PORT", "0"), ("UPSTREAM", "http://127.0.0.1:1"), ("TIMEZONE", quiet_zone())];
