@@ -1,5 +1,5 @@
 //! The log of the real binary, in both forms: one line for each request, by the id that its answer had, and in
-//! JSON nothing but objects with the fields that the README names.
+//! JSON nothing but objects with the fields that the manual names.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod support;
@@ -124,10 +124,10 @@ fn each_request_has_one_line_with_the_id_of_its_answer() {
     assert!(retried.clone().count() >= 3 && retried.clone().all(|id| seen.answers.contains_key(&id)));
 }
 
-/// The fields of each event, as the README has them.
+/// The fields of each event, as the manual has them.
 fn documented() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
-    const README: &str = include_str!("../README.md");
-    let (_, part) = README.split_once("\n### As JSON\n").expect("a part on JSON");
+    const MANUAL: &str = include_str!("../MANUAL.md");
+    let (_, part) = MANUAL.split_once("\n### As JSON\n").expect("a part on JSON");
     let rows = part.lines().take_while(|line| !line.starts_with('#')).filter(|line| line.starts_with("| "));
     let names = |cell: &'static str| cell.split('`').skip(1).step_by(2);
     let rows = rows.filter_map(|row| {
@@ -138,7 +138,7 @@ fn documented() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 #[test]
-fn every_line_of_json_is_an_object_with_the_fields_that_the_readme_names() {
+fn every_line_of_json_is_an_object_with_the_fields_that_the_manual_names() {
     let fake = FakeFireworks::start_default();
     let settings = [&SETTINGS[..], &[("TIMEZONE", quiet_zone()), ("LOG_FORMAT", "json")]].concat();
     let proxy = Binary::start(&fake, &settings);

@@ -1,4 +1,4 @@
-//! The README against the program: its commands, its settings, its pages, its errors.
+//! README and manual against the program: its commands, its settings, its pages, its errors.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod support;
@@ -9,15 +9,19 @@ use fireworks_proxy::{
     access::Denial,
     budget::WaitsFor,
     cli::{self, Client, Command, Shell},
-    config::SETTINGS,
+    config::{Config, SETTINGS},
     failure::{Failure, FailureClass},
     http::HttpError,
     rejection::Rejection,
     route::Page,
+    state::{self, Restored},
+    time::Wall,
 };
 use support::{fake::FakeFireworks, proxy::ProxyUnderTest};
 
 const README: &str = include_str!("../README.md");
+const MANUAL: &str = include_str!("../MANUAL.md");
+const CLIENTS: &str = include_str!("../CLIENTS.md");
 const PAGES: &str = include_str!("../PAGES.md");
 
 /// What stands in a table's cell where the program has nothing.
@@ -25,9 +29,10 @@ const NONE: &str = "–";
 
 /// The part under a heading of the second level, up to the next one.
 #[track_caller]
-fn section(heading: &str) -> &'static str {
-    let start = README.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading:?}"));
-    let text = &README[start + 1..];
+fn section(document: &'static str, heading: &str) -> &'static str {
+    let start =
+        document.find(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading:?}"));
+    let text = &document[start + 1..];
     text.find("\n## ").map_or(text, |end| &text[..end])
 }
 
@@ -46,7 +51,7 @@ fn unquoted(cell: &str) -> &str {
 
 #[test]
 fn the_commands_of_the_quick_start_are_there() {
-    let lines: Vec<&str> = section("Quick start").lines().collect();
+    let lines: Vec<&str> = section(README, "Quick start").lines().collect();
     for command in ["cargo run --release", "cargo test", "cargo run --release --example demo"] {
         assert!(lines.contains(&command), "{command}");
     }
@@ -68,7 +73,7 @@ fn command_lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
 #[test]
 fn the_commands_are_known_to_the_program_and_every_one_is_shown() {
     let mut shown = BTreeSet::new();
-    for words in command_lines(README) {
+    for words in [README, MANUAL, CLIENTS].into_iter().flat_map(command_lines) {
         let invocation =
             cli::parse(words.iter().map(Into::into)).unwrap_or_else(|error| panic!("{words:?}: {error}"));
         shown.insert(match invocation.command {
@@ -84,7 +89,7 @@ fn the_commands_are_known_to_the_program_and_every_one_is_shown() {
     }
     let all = ["check", "env", "help", "print-config", "status", "version", "watch"];
     assert_eq!(shown.into_iter().collect::<Vec<_>>(), all);
-    let section = section("Command line");
+    let section = section(MANUAL, "Command line");
     for name in Client::ALL.map(Client::name).into_iter().chain(Shell::ALL.map(Shell::name)) {
         assert!(section.contains(&format!("`{name}`")), "{name}");
     }
@@ -94,7 +99,10 @@ fn the_commands_are_known_to_the_program_and_every_one_is_shown() {
 fn the_flags_that_the_prose_names_are_the_programs() {
     let commands = ["--help", "--version", "--check", "--print-config", "--watch", "--shell"];
     let mut seen = 0;
-    for code in [section("Settings"), section("Command line")].into_iter().flat_map(|text| text.split('`')) {
+    for code in [section(MANUAL, "Settings"), section(MANUAL, "Command line")]
+        .into_iter()
+        .flat_map(|text| text.split('`'))
+    {
         let Some(name) = code.split([' ', '=']).next().filter(|name| name.starts_with("--")) else {
             continue;
         };
@@ -105,22 +113,30 @@ fn the_flags_that_the_prose_names_are_the_programs() {
     assert!(seen > 5, "the prose names some");
 }
 
+/// Variable, default and meaning of each setting in the tables under a heading.
+fn settings_in(text: &'static str) -> Vec<Vec<&'static str>> {
+    rows(text).filter(|row| row[0].starts_with("FIREWORKS_PROXY_") && row.len() == 3).collect()
+}
+
 #[test]
 fn the_table_of_settings_is_the_programs() {
-    let settings = rows(section("Settings")).filter(|row| row[0].starts_with("FIREWORKS_PROXY_"));
-    let documented: Vec<Vec<&str>> = settings.collect();
     let default = |default: &'static str| if default.is_empty() { NONE } else { default };
     let real: Vec<Vec<&str>> = SETTINGS
         .iter()
         .map(|setting| vec![setting.name, default(setting.default), setting.meaning])
         .collect();
-    assert_eq!(documented, real);
+    assert_eq!(settings_in(section(MANUAL, "Settings")), real);
+    let few = settings_in(section(README, "Settings"));
+    assert!((3..8).contains(&few.len()), "the most used");
+    for row in few {
+        assert!(real.contains(&row), "{row:?}");
+    }
 }
 
 #[test]
 fn the_table_of_pages_is_the_programs() {
     let documented: Vec<&str> =
-        rows(section("Pages")).map(|row| row[0]).filter(|name| name.starts_with('/')).collect();
+        rows(section(MANUAL, "Pages")).map(|row| row[0]).filter(|name| name.starts_with('/')).collect();
     let real: Vec<&str> = Page::ALL.iter().skip(1).map(|page| page.path()).collect();
     assert_eq!(documented, real);
 }
@@ -135,7 +151,8 @@ fn every_class_of_failure_is_a_documented_code_in_the_sample_too() {
     }
     let sides = usage["failures"].as_object().expect("sides").values();
     let classes = sides.flat_map(|side| side.as_object().expect("classes").keys());
-    let codes: BTreeSet<&str> = rows(section("Errors")).filter_map(|row| row.get(1).copied()).collect();
+    let codes: BTreeSet<&str> =
+        rows(section(MANUAL, "Errors")).filter_map(|row| row.get(1).copied()).collect();
     for class in classes {
         assert!(
             codes.contains(class.as_str()) || ["client_gone", "stopped"].contains(&class.as_str()),
@@ -147,7 +164,7 @@ fn every_class_of_failure_is_a_documented_code_in_the_sample_too() {
 
 #[test]
 fn every_error_stands_in_the_table_with_its_status() {
-    let documented: BTreeSet<(&str, &str)> = rows(section("Errors"))
+    let documented: BTreeSet<(&str, &str)> = rows(section(MANUAL, "Errors"))
         .filter(|row| row[0] == NONE || row[0].parse::<u16>().is_ok())
         .map(|row| (row[0], row[1]))
         .collect();
@@ -156,6 +173,43 @@ fn every_error_stands_in_the_table_with_its_status() {
         .chain(after_the_head().map(|class| (NONE.to_owned(), class.name())))
         .collect();
     assert_eq!(documented, real.iter().map(|(status, code)| (status.as_str(), *code)).collect());
+}
+
+/// Noon, in most of the world, of the day that the manual's examples are of.
+const EXAMPLES_AT_UNIX_MILLIS: i64 = 1_779_364_800_000;
+
+/// Whether a state file is taken over from the Python original with so many tokens.
+#[track_caller]
+fn assert_taken_over(file: &str, tokens: u64) {
+    let restored =
+        state::preview(file.as_bytes(), &Config::defaults(), Wall::from_unix_millis(EXAMPLES_AT_UNIX_MILLIS));
+    assert_eq!(restored, (Restored::TakenOver, tokens), "{file}");
+}
+
+#[test]
+fn a_file_of_the_python_original_is_read_as_documented() {
+    let (_, part) = MANUAL.split_once("\n### The file of the Python original\n").expect("a part on it");
+    let part = part.split("\n## ").next().expect("its end");
+    let examples: Vec<&str> = part.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(examples.len() > 2);
+    for file in examples {
+        assert_taken_over(file, 722_859);
+    }
+    let names = |row: &str| -> Vec<&str> {
+        let cell =
+            rows(part).find(|cells| cells[0].starts_with(row)).unwrap_or_else(|| panic!("no row {row:?}"))[1];
+        cell.split(", ").map(|name| name.trim_matches('`')).collect()
+    };
+    for day in names("the day") {
+        for total in names("all tokens") {
+            assert_taken_over(&format!(r#"{{"{day}": "2026-05-21", "{total}": 5}}"#), 5);
+        }
+    }
+    for prompt in names("or the prompts") {
+        for generated in names("and the answers") {
+            assert_taken_over(&format!(r#"{{"date": "2026-05-21", "{prompt}": 5, "{generated}": 2}}"#), 7);
+        }
+    }
 }
 
 /// Every answer that the proxy gives in place of the upstream's.

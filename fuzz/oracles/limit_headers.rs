@@ -1,4 +1,4 @@
-//! What is learned from limit headers, by the rules of the README told once more over the whole history.
+//! What is learned from limit headers, by the rules of the manual told once more over the whole history.
 //!
 //! An input is text, a line each: a response field (`x-ratelimit-limit-tokens-prompt: 3600000`), a time to
 //! let pass (`+30` seconds), or a limit that the operator has set (`=generated 36000`), which counts where it

@@ -1,7 +1,7 @@
 //! What must hold for any input, one oracle for each fuzz target.
 //!
 //! An oracle takes bytes and panics when what it knows does not hold. It is written from the documents (the
-//! RFCs, the README, ARCHITECTURE.md) and as unlike the code under test as it can be: whole inputs instead
+//! RFCs, the manual, ARCHITECTURE.md) and as unlike the code under test as it can be: whole inputs instead
 //! of states, lists instead of wheels, `serde_json` instead of a scanner.
 //!
 //! The same oracles run in two places: under libFuzzer, which makes up inputs (`fuzz_targets`), and in

@@ -48,7 +48,7 @@ pub fn watch(content_type: &str, pieces: &[&[u8]]) -> Seen {
     }
 }
 
-/// What documents say, by the rules of the README and of the two dialects.
+/// What documents say, by the rules of the manual and of the two dialects.
 #[derive(Debug, Default)]
 pub struct Expected {
     /// Each count with its name, in the order in which they came.

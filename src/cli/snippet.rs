@@ -2,7 +2,7 @@
 //!
 //! All of the output is to be pasted: what is said to people stands in comments. No secret is in it; it
 //! refers to the variables that hold them, `FIREWORKS_API_KEY` and, where the proxy asks for its own
-//! secret, `FIREWORKS_PROXY_CLIENT_TOKEN`. What each client needs is in the README.
+//! secret, `FIREWORKS_PROXY_CLIENT_TOKEN`. What each client needs is in the README and in CLIENTS.md.
 
 use serde_json::json;
 

@@ -1,7 +1,7 @@
-//! The table of settings: every variable's name, default and meaning, in the README's order.
+//! The table of settings: every variable's name, default and meaning, in the order of the manual.
 //!
 //! This is the one list: the reader of the environment, the flags, the help, the warning about unknown
-//! names and the README's table are all held against it.
+//! names and the table of the manual are all held against it.
 
 /// What every variable of ours begins with.
 pub const PREFIX: &str = "FIREWORKS_PROXY_";
@@ -32,7 +32,7 @@ impl Setting {
     }
 }
 
-/// Every setting, in the order of the README's table.
+/// Every setting, in the order of the table in the manual.
 pub const SETTINGS: [Setting; 31] = [
     Setting {
         name: "FIREWORKS_PROXY_RPS",

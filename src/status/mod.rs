@@ -1,6 +1,6 @@
 //! How the proxy shows itself: its pages and its lines in the log.
 //!
-//! Field names of the pages are documented in the README and stay as they are.
+//! Field names of the pages are documented in PAGES.md and stay as they are.
 
 pub mod dashboard;
 mod exposition;
