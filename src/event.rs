@@ -25,6 +25,8 @@ impl ConnId {
 pub enum Input<'a> {
     /// A client connected; the id is a fresh one from [`crate::proxy::Proxy::next_conn_id`].
     Accepted,
+    /// The forward proxy on the way of an upstream connection has let it through; TLS comes next.
+    Tunneled,
     /// The upstream connection that [`Output::Dial`] asked for is ready, its TLS handshake done.
     Connected,
     /// Bytes came: at most [`crate::proxy::Proxy::window`] of them.

@@ -52,6 +52,18 @@ pub enum FailureClass {
     ConnectRefused,
     /// Name look-up, TCP and TLS together took too long.
     ConnectTimeout,
+    /// The forward proxy's name does not resolve.
+    ProxyDns,
+    /// No address of the forward proxy accepts the connection.
+    ProxyUnreachable,
+    /// The forward proxy's name, TCP to it and its answer to `CONNECT` took too long.
+    ProxyTimeout,
+    /// The forward proxy wants credentials, or others.
+    ProxyAuth,
+    /// The forward proxy does not pass us on, and would not the next time.
+    ProxyDenied,
+    /// The forward proxy could not pass us on, or its answer is none.
+    ProxyFailed,
     /// The certificate is not trusted.
     TlsCertificate,
     /// The TLS handshake failed otherwise.
@@ -79,10 +91,16 @@ impl Failure {
 
 impl FailureClass {
     /// All of them, in the order in which a request can meet them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::Dns,
         Self::ConnectRefused,
         Self::ConnectTimeout,
+        Self::ProxyDns,
+        Self::ProxyUnreachable,
+        Self::ProxyTimeout,
+        Self::ProxyAuth,
+        Self::ProxyDenied,
+        Self::ProxyFailed,
         Self::TlsCertificate,
         Self::TlsOther,
         Self::WriteTimeout,
@@ -99,6 +117,12 @@ impl FailureClass {
             Self::Dns => "dns",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
+            Self::ProxyDns => "proxy_dns",
+            Self::ProxyUnreachable => "proxy_unreachable",
+            Self::ProxyTimeout => "proxy_timeout",
+            Self::ProxyAuth => "proxy_auth",
+            Self::ProxyDenied => "proxy_denied",
+            Self::ProxyFailed => "proxy_failed",
             Self::TlsCertificate => "tls_certificate",
             Self::TlsOther => "tls_other",
             Self::WriteTimeout => "write_timeout",
@@ -116,6 +140,12 @@ impl FailureClass {
             Self::Dns
             | Self::ConnectRefused
             | Self::ConnectTimeout
+            | Self::ProxyDns
+            | Self::ProxyUnreachable
+            | Self::ProxyTimeout
+            | Self::ProxyAuth
+            | Self::ProxyDenied
+            | Self::ProxyFailed
             | Self::TlsCertificate
             | Self::TlsOther => Reach::NeverReached,
             Self::WriteTimeout | Self::ClosedBeforeHead | Self::HeadTimeout => Reach::MayHaveReached,
@@ -126,9 +156,18 @@ impl FailureClass {
     /// The status that the client gets, where it has not had one: 504 for time, 502 for the rest.
     pub const fn status(self) -> u16 {
         match self {
-            Self::ConnectTimeout | Self::WriteTimeout | Self::HeadTimeout | Self::IdleInStream => 504,
+            Self::ConnectTimeout
+            | Self::ProxyTimeout
+            | Self::WriteTimeout
+            | Self::HeadTimeout
+            | Self::IdleInStream => 504,
             Self::Dns
             | Self::ConnectRefused
+            | Self::ProxyDns
+            | Self::ProxyUnreachable
+            | Self::ProxyAuth
+            | Self::ProxyDenied
+            | Self::ProxyFailed
             | Self::TlsCertificate
             | Self::TlsOther
             | Self::ClosedBeforeHead
@@ -148,6 +187,12 @@ impl FailureClass {
             Self::Dns => "its name does not resolve",
             Self::ConnectRefused => "no address of it accepts the connection",
             Self::ConnectTimeout => "connecting took too long",
+            Self::ProxyDns => "the name of the forward proxy before it does not resolve",
+            Self::ProxyUnreachable => "no address of the forward proxy before it accepts the connection",
+            Self::ProxyTimeout => "the forward proxy before it took too long",
+            Self::ProxyAuth => "the forward proxy before it asks for credentials",
+            Self::ProxyDenied => "the forward proxy before it lets nothing through to it",
+            Self::ProxyFailed => "the forward proxy before it could not reach it",
             Self::TlsCertificate => "its certificate is not trusted",
             Self::TlsOther => "the TLS handshake failed",
             Self::WriteTimeout => "it did not take the request in time",

@@ -84,4 +84,5 @@ pub mod cli;
 
 pub mod calendar;
 pub mod config;
+pub mod connect;
 pub mod time;

@@ -50,10 +50,17 @@ impl Verdict {
 /// Whether a failure may pass: all do but those that the same request would meet again.
 pub const fn may_pass(class: FailureClass) -> bool {
     match class {
-        FailureClass::TlsCertificate | FailureClass::BadHead => false,
+        FailureClass::ProxyAuth
+        | FailureClass::ProxyDenied
+        | FailureClass::TlsCertificate
+        | FailureClass::BadHead => false,
         FailureClass::Dns
         | FailureClass::ConnectRefused
         | FailureClass::ConnectTimeout
+        | FailureClass::ProxyDns
+        | FailureClass::ProxyUnreachable
+        | FailureClass::ProxyTimeout
+        | FailureClass::ProxyFailed
         | FailureClass::TlsOther
         | FailureClass::WriteTimeout
         | FailureClass::ClosedBeforeHead

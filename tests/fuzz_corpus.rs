@@ -43,6 +43,7 @@ targets![
     budgets,
     chunked_body,
     config,
+    connect_answer,
     json_scanner,
     limit_headers,
     proxy,

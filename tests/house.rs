@@ -17,10 +17,11 @@ const SHELL_PERCENT_MAX: usize = 20;
 
 /// Who may use whom, room by room. `config`, `time` and `calendar` are known to all but each other's
 /// betters; see [`LEAVES`].
-const EDGES: [(&str, &[&str]); 29] = [
+const EDGES: [(&str, &[&str]); 30] = [
     ("main", &["cli", "net", "proxy"]),
     ("cli", &[]),
-    ("net", &["proxy", "event", "failure", "journal", "outage", "state"]),
+    ("net", &["proxy", "connect", "event", "failure", "journal", "outage", "state"]),
+    ("connect", &["failure", "http", "retry"]),
     ("proxy", &["session", "context", "event", "http", "journal", "memory", "route", "state", "status"]),
     (
         "session",

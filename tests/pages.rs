@@ -47,7 +47,9 @@ fn ids(list: &Value) -> Vec<&str> {
 
 /// Something of everything: requests that run, that wait and that pause, and one that has ended.
 fn busy_world() -> World {
-    let mut world = world(1_000_000, 100, &[("CLIENT_TOKEN", ""), ("MAX_RETRIES", "5")]);
+    let way = [("UPSTREAM_PROXY", "http://jane:hunter2@proxy.example:3128"), ("CA_FILE", "ca.pem")];
+    let further = [&way[..], &[("CLIENT_TOKEN", ""), ("MAX_RETRIES", "5")]].concat();
+    let mut world = world(1_000_000, 100, &further);
     world.client_with(&chat("done", "", &body("other", "s0")));
     world.answer("done", 30, 5);
     world.client_with(&chat("lost", "", &body("third", "s0")));
@@ -74,6 +76,7 @@ fn every_field_is_documented_and_no_others() {
     let mut world = busy_world();
     for path in ["/health", "/usage", "/history", "/settings"] {
         let page = world.page(path);
+        assert!(!page.to_string().contains("hunter2"), "{path} shows the credentials of the forward proxy");
         let heading = format!("## `GET {path}`\n");
         let (_, part) = PAGES.split_once(&heading).unwrap_or_else(|| panic!("no part {heading}"));
         let part = part.split("\n## ").next().expect("a split has a first part");

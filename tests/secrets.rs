@@ -17,10 +17,11 @@ use std::{collections::BTreeSet, net::TcpListener, path::Path};
 use fireworks_proxy::failure::FailureClass;
 use search::Search;
 use support::{
-    binary::{Binary, await_true, quiet_zone},
+    binary::{Binary, await_true, quiet_zone, run_to_end},
     certs::CertificateKind,
     client::{Client, Response},
     fake::{FakeFireworks, FakeOptions},
+    forward_proxy::{ForwardProxy, Reply},
     front::{Front, Plan},
     wire::{CHAT, MESSAGES, large_body},
 };
@@ -32,15 +33,31 @@ const PROXY_PASSWORD: &str = "dXNlcjpIazl3UGUzc1Z0";
 const QUERY_KEY: &str = "q-Ut6rEi4oCn7aZd9x";
 const PROMPT: &str = "Zanzibar-Quokka-Lighthouse";
 const PASSWORD: &str = "hunter2-Kq8vNw5zTy";
+const FORWARD_USER: &str = "svc-Lq6dWn0rHx3tPb";
+const FORWARD_PASSWORD: &str = "Ek5zTc8yVj1mUa7oSg";
 const TOKEN: &str = "Rb4mXj9cLs7fHg2wPd";
 const WRONG_TOKEN: &str = "Gv3nYk8tQe6zMa1uCi";
 const MALFORMED: &str = "Wf5pOl2xIb9rSh4jDm";
 
-const SECRETS: [&str; 10] =
-    [API_KEY, BEARER_KEY, COOKIE, PROXY_PASSWORD, QUERY_KEY, PROMPT, PASSWORD, TOKEN, WRONG_TOKEN, MALFORMED];
+const SECRETS: [&str; 12] = [
+    API_KEY,
+    BEARER_KEY,
+    COOKIE,
+    PROXY_PASSWORD,
+    QUERY_KEY,
+    PROMPT,
+    PASSWORD,
+    FORWARD_USER,
+    FORWARD_PASSWORD,
+    TOKEN,
+    WRONG_TOKEN,
+    MALFORMED,
+];
 
-/// Of these the proxy sends nothing on: two concern this connection alone, and two are of requests refused.
-const NOT_FORWARDED: [&str; 4] = [PROXY_PASSWORD, TOKEN, WRONG_TOKEN, MALFORMED];
+/// Of these the proxy sends nothing on to the upstream: two concern this connection alone, two are for the forward proxy,
+/// and two are of requests refused.
+const NOT_FORWARDED: [&str; 6] =
+    [PROXY_PASSWORD, FORWARD_USER, FORWARD_PASSWORD, TOKEN, WRONG_TOKEN, MALFORMED];
 
 /// Everything that proxies have written so far, with what it is.
 #[derive(Default)]
@@ -80,7 +97,7 @@ impl Written {
 
     /// Reads the pages, which need the secret.
     fn look(&mut self, proxy: &Binary) {
-        for path in ["/", "/health", "/usage", "/metrics"] {
+        for path in ["/", "/health", "/usage", "/metrics", "/settings"] {
             let response = page(proxy, path);
             self.add(path, String::from_utf8_lossy(&response.head.raw).into_owned() + &response.text());
             if path == "/usage" {
@@ -252,6 +269,36 @@ fn unreachable_upstreams(written: &mut Written) {
     }
 }
 
+/// Forward proxies that let through or do not, each in its own way, named by our setting and by the environment.
+fn forward_proxies(fake: &FakeFireworks, written: &mut Written) {
+    let user_information = format!("{FORWARD_USER}:{FORWARD_PASSWORD}@");
+    let forwards = [
+        Reply::Pass,
+        Reply::status("407 Proxy Authentication Required"),
+        Reply::status("403 Forbidden"),
+        Reply::status("503 Service Unavailable"),
+        Reply::Hold(Vec::new()),
+    ]
+    .map(ForwardProxy::always);
+    let urls = forwards.iter().map(|forward| forward.url(&user_information));
+    // Nobody listens on the lowest port, and no name ends so (RFC 6761, section 6.4).
+    let nobody =
+        ["127.0.0.1:1", "no-such-proxy.invalid:3128"].map(|host| format!("http://{user_information}{host}"));
+    for (url, name) in urls.chain(nobody).zip(["UPSTREAM_PROXY", "HTTPS_PROXY"].into_iter().cycle()) {
+        let proxy = start(fake, &[(name, &url), ("CONNECT_TIMEOUT", "0.5")], written);
+        for path in [MESSAGES, CHAT] {
+            written.ask(&proxy, path, &[]);
+        }
+        written.end(proxy);
+    }
+    let sent = forwards.iter().flat_map(ForwardProxy::heads);
+    assert!(sent.filter(|head| head.contains("Proxy-Authorization: Basic ")).count() >= 10, "they were sent");
+    let refused = |name| run_to_end(&[(name, &format!("socks5://{user_information}proxy.example"))]);
+    for name in ["UPSTREAM_PROXY", "HTTPS_PROXY"] {
+        written.add("a refusal to start", refused(name).refusal());
+    }
+}
+
 /// Whatever can take too long, and clients that leave.
 fn waits_that_end(fake: &FakeFireworks, written: &mut Written) {
     let times = [("READ_TIMEOUT", "0.5"), ("MAX_HOLD", "0.5"), ("CLIENT_HEAD_TIMEOUT", "0.5")];
@@ -324,6 +371,7 @@ fn no_credential_and_no_text_of_a_body_is_ever_logged_shown_or_kept() {
     let mut written = Written::default();
     good_and_bad_answers(&fake, &mut written);
     unreachable_upstreams(&mut written);
+    forward_proxies(&fake, &mut written);
     waits_that_end(&fake, &mut written);
     #[cfg(unix)]
     stops(&fake, &mut written);

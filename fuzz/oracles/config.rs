@@ -5,7 +5,7 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use fireworks_proxy::config::{Config, ConfigError, PREFIX, Raw, SETTINGS};
+use fireworks_proxy::config::{Config, ConfigError, Credentials, PREFIX, Raw, SETTINGS};
 
 use super::Outcome;
 
@@ -88,10 +88,14 @@ fn text(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 
-/// An error is one line, which begins with a setting's name and ends with what could be written.
+/// What others set for every program, and the proxy heeds.
+const OF_OTHERS: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+
+/// An error is one line, which begins with a variable's name and ends with what could be written.
 fn refused(error: &ConfigError) -> Outcome {
     let line = error.to_string();
-    assert!(SETTINGS.iter().any(|setting| setting.name == error.name), "{line}");
+    let is_ours = SETTINGS.iter().any(|setting| setting.name == error.name);
+    assert!(is_ours || OF_OTHERS.contains(&error.name), "{line}");
     assert!(line.starts_with(&format!("{}=", error.name)) && !line.contains(char::is_control), "{line:?}");
     assert!(!error.accepted.is_empty() && line.ends_with(&error.accepted), "{line}");
     Outcome::Refused
@@ -165,6 +169,20 @@ fn check_ranges(config: &Config) {
         assert!(ratio > 0.0 && ratio <= 1.0, "{ratio}");
     }
     check_upstream(config);
+    check_forward_proxy(config);
+}
+
+/// Nothing goes to this machine through a proxy, and its credentials can be sent in one field and are not shown.
+fn check_forward_proxy(config: &Config) {
+    let Some(proxy) = &config.forward_proxy else { return };
+    assert!(config.upstream.tls && proxy.port > 0 && !proxy.host.is_empty(), "{proxy}");
+    let shown = proxy.to_string();
+    let expected = if proxy.credentials.is_some() { "http://***@" } else { "http://" };
+    assert_eq!(shown, format!("{expected}{}", proxy.authority()));
+    assert!(shown.bytes().all(|byte| byte.is_ascii_graphic()), "{shown:?}");
+    let credentials = proxy.credentials.iter().flat_map(Credentials::as_bytes);
+    assert!(credentials.clone().all(|byte| !byte.is_ascii_control()), "{proxy}");
+    assert!(proxy.credentials.is_none() || credentials.clone().any(|byte| *byte == b':'), "{proxy}");
 }
 
 /// No key goes over a network in the clear, and the base URL is put together again as it was meant.

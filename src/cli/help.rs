@@ -46,8 +46,9 @@ Examples:
   eval \"$({PROGRAM} env claude)\"
 
 Settings are flags (--port 9000 or --port=9000) or environment variables. A flag beats the variable,
-the later of two flags counts, and an empty value stands for the default. A value that begins with -
-needs the =. Flags go before or after the command. Defaults are in brackets.
+the later of two flags counts, and an empty value stands for the default, but for --upstream-proxy.
+A value that begins with - needs the =. Flags go before or after the command; defaults are in
+brackets.
 ",
         version = env!("CARGO_PKG_VERSION")
     );

@@ -32,7 +32,12 @@ pub fn settings(config: &Config) -> String {
         port => config.host.base_url(port),
     };
     writeln!(text, "# clients on this machine use {base_url}").expect(written);
-    writeln!(text, "# requests go to {}", config.upstream).expect(written);
+    writeln!(text, "# requests go to {}", config.way()).expect(written);
+    for file in &config.ca_files {
+        let path = file.path.display().to_string().replace(char::is_control, "?");
+        writeln!(text, "# trusted besides the built-in roots: those in {path} ({})", file.named_by)
+            .expect(written);
+    }
     text
 }
 

@@ -6,8 +6,12 @@
 //! variables in.
 
 mod access;
+mod environment;
+mod forward_proxy;
 mod log_format;
+mod no_proxy;
 mod raw;
+mod redacted;
 mod settings;
 mod shown;
 mod techniques;
@@ -19,7 +23,10 @@ use std::{ops::RangeInclusive, time::Duration};
 use log::LevelFilter;
 use time_tz::Tz;
 
+use redacted::without_credentials;
+
 pub use access::{Access, ClientToken, Host, HostName};
+pub use forward_proxy::{Credentials, ForwardProxy};
 pub use log_format::LogFormat;
 pub use raw::{ConfigError, Raw};
 pub use settings::{PREFIX, SETTINGS, Setting, nearest, nearest_name};
@@ -51,6 +58,15 @@ pub struct TokenLimits {
     pub generated: TokenLimit,
 }
 
+/// A PEM file of trusted roots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFile {
+    /// The variable that names it.
+    pub named_by: &'static str,
+    /// Where it is.
+    pub path: std::path::PathBuf,
+}
+
 /// What the settings mean.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -64,8 +80,10 @@ pub struct Config {
     pub access: Access,
     /// Where requests go.
     pub upstream: Upstream,
-    /// PEM file of further trusted roots.
-    pub ca_file: Option<std::path::PathBuf>,
+    /// The forward proxy on the way there.
+    pub forward_proxy: Option<ForwardProxy>,
+    /// PEM files of further trusted roots, with the variables that name them.
+    pub ca_files: Vec<CaFile>,
     /// The longest wait in the queue.
     pub max_wait: Duration,
     /// The longest time until an answer begins, from when the request was read whole.
@@ -131,6 +149,7 @@ impl Config {
         let ratio =
             |name| raw.parse(name, "a ratio above 0 and at most 1", |ratio| *ratio > 0.0 && *ratio <= 1.0);
         let host = Host::from_raw(raw)?;
+        let upstream = parse_upstream(raw)?;
         Ok(Self {
             requests_per_second: raw.parse("FIREWORKS_PROXY_RPS", "a number from 0.001 to 1000", |rate| {
                 REQUESTS_PER_SECOND.contains(rate)
@@ -138,15 +157,9 @@ impl Config {
             port: raw.parse("FIREWORKS_PROXY_PORT", "a whole number from 0 to 65535", |_| true)?,
             access: Access::from_raw(raw, &host)?,
             host,
-            upstream: Upstream::parse(raw.text("FIREWORKS_PROXY_UPSTREAM")).ok_or_else(|| {
-                let accepted = "https://host[:port][/path], or http:// for localhost, without credentials";
-                let mut error = raw.error("FIREWORKS_PROXY_UPSTREAM", accepted);
-                error.value = without_credentials(&error.value);
-                error
-            })?,
-            ca_file: Some(raw.text("FIREWORKS_PROXY_CA_FILE"))
-                .filter(|path| !path.is_empty())
-                .map(Into::into),
+            forward_proxy: ForwardProxy::from_raw(raw, &upstream)?,
+            upstream,
+            ca_files: ca_files(raw),
             max_wait: parse_seconds(raw, "FIREWORKS_PROXY_MAX_WAIT")?,
             max_hold: parse_seconds(raw, "FIREWORKS_PROXY_MAX_HOLD")?,
             retries_max: raw.parse(
@@ -189,14 +202,17 @@ impl Config {
         Self::from_raw(&Raw::default()).expect("the defaults are accepted")
     }
 
-    /// The upstream and what may be sent there: the end of the log's first line.
+    /// The upstream, and the forward proxy on the way there with what names it.
+    pub fn way(&self) -> String {
+        match &self.forward_proxy {
+            Some(proxy) => format!("{} through {proxy} ({})", self.upstream, proxy.named_by),
+            None => self.upstream.to_string(),
+        }
+    }
+
+    /// The way to the upstream and what may be sent there: the end of the log's first line.
     pub fn summary(&self) -> String {
-        format!(
-            "{} (RPS limit={:?}, {})",
-            self.upstream,
-            self.requests_per_second,
-            self.tokens_used_at_most()
-        )
+        format!("{} (RPS limit={:?}, {})", self.way(), self.requests_per_second, self.tokens_used_at_most())
     }
 
     /// What the token limits come to after the safety ratio.
@@ -215,10 +231,10 @@ impl Config {
     }
 
     /// The error about a value that was parsed and then turned out to be of no use, such as a port that
-    /// is taken. `name` is a variable of the table.
+    /// is taken. `name` is a variable of the table, or one of others that is heeded.
     pub fn error(&self, name: &'static str, value: String, accepted: String) -> ConfigError {
         let shown = self.shown.iter().find(|shown| shown.setting.name == name);
-        let origin = shown.map_or(Origin::Default, |shown| shown.origin);
+        let origin = shown.map_or(Origin::Environment, |shown| shown.origin);
         ConfigError { name, origin, value, accepted }
     }
 }
@@ -234,19 +250,22 @@ pub fn share_of(tokens: u64, ratio: f64) -> u64 {
     ((tokens as f64 * ratio) as u64).max(1)
 }
 
-/// A URL as it may be shown: a password in front of the host, or a key in the query, is a secret even
-/// where it is refused.
-fn without_credentials(url: &str) -> String {
-    let (url, query) = match url.find(['?', '#']) {
-        Some(at) => (&url[..at], format!("{}***", &url[at..=at])),
-        None => (url, String::new()),
-    };
-    let shown = match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}://***{}", &url[..scheme], &url[at..]),
-        (None, Some(at)) => format!("***{}", &url[at..]),
-        _ => url.to_owned(),
-    };
-    shown + &query
+fn parse_upstream(raw: &Raw) -> Result<Upstream, ConfigError> {
+    Upstream::parse(raw.text("FIREWORKS_PROXY_UPSTREAM")).ok_or_else(|| {
+        let accepted = "https://host[:port][/path], or http:// for localhost, without credentials";
+        let mut error = raw.error("FIREWORKS_PROXY_UPSTREAM", accepted);
+        error.value = without_credentials(&error.value);
+        error
+    })
+}
+
+/// Ours, and OpenSSL's. Each adds to the built-in roots.
+fn ca_files(raw: &Raw) -> Vec<CaFile> {
+    let name = "FIREWORKS_PROXY_CA_FILE";
+    let ours = raw.written(name).map(|path| CaFile { named_by: name, path: path.into() });
+    let others = raw.environment.first(&[environment::SSL_CERT_FILE]);
+    let others = others.map(|(named_by, path)| CaFile { named_by, path: path.into() });
+    ours.into_iter().chain(others).collect()
 }
 
 fn parse_seconds(raw: &Raw, name: &'static str) -> Result<Duration, ConfigError> {

@@ -3,10 +3,12 @@
 //! Owns the promise that a secret is not shown: neither in the line that describes the settings, nor
 //! in an error about one, nor in what `{:?}` prints.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, str::FromStr};
+use std::{borrow::Cow, collections::BTreeMap, ffi::OsString, fmt, str::FromStr};
 
 use super::{
-    settings::{PREFIX, SETTINGS, Setting, nearest_name},
+    environment::Environment,
+    redacted::without_credentials,
+    settings::{PREFIX, SETTINGS, Setting, UPSTREAM_PROXY, nearest_name},
     shown::{Origin, ShownSetting, describe},
 };
 
@@ -22,6 +24,8 @@ pub struct Raw {
     values: BTreeMap<&'static str, Written>,
     /// Names that begin as ours do and mean nothing.
     unknown: Vec<String>,
+    /// What is set for others, too.
+    pub(super) environment: Environment,
 }
 
 #[derive(Clone)]
@@ -31,8 +35,8 @@ struct Written {
 }
 
 impl Raw {
-    /// Picks our settings out of an environment. Names are compared without case, as Windows does.
-    /// An empty value counts as not set, which is how most shells and service managers clear one.
+    /// Picks our settings out of an environment, and what of others' is heeded. Our names are compared without
+    /// case, as Windows does. An empty value counts as not set, but for [`Setting::may_be_empty`].
     ///
     /// # Errors
     /// When one of our values is not Unicode text.
@@ -41,8 +45,10 @@ impl Raw {
     ) -> Result<Self, ConfigError> {
         let mut raw = Self::default();
         for (name, value) in variables {
-            let name = name.to_string_lossy().to_ascii_uppercase();
+            let written_name = name.to_string_lossy();
+            let name = written_name.to_ascii_uppercase();
             if !name.starts_with(PREFIX) {
+                raw.environment.take(&written_name, &value);
                 continue;
             }
             let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else {
@@ -58,7 +64,7 @@ impl Raw {
     }
 
     /// Adds what was given as flags, in this order. A flag beats the environment, and of two alike the
-    /// later one counts. One with an empty value gives the default back.
+    /// later one counts. One with an empty value gives the default back, but for [`Setting::may_be_empty`].
     #[must_use]
     pub fn with_flags<'a>(mut self, flags: impl IntoIterator<Item = (&'static Setting, &'a str)>) -> Self {
         for (setting, value) in flags {
@@ -70,7 +76,7 @@ impl Raw {
 
     fn write(&mut self, setting: &'static Setting, value: &str, origin: Origin) {
         let text = value.trim().to_owned();
-        if !text.is_empty() {
+        if !text.is_empty() || setting.may_be_empty() {
             self.values.insert(setting.name, Written { text, origin });
         }
     }
@@ -80,7 +86,7 @@ impl Raw {
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let visible = SETTINGS
             .iter()
-            .filter(|setting| setting.is_secret() && self.origin(setting.name) == Origin::Flag)
+            .filter(|setting| self.origin(setting.name) == Origin::Flag && self.hides_some_of(setting))
             .map(|setting| {
                 format!(
                     "other users of this machine can see the secret after {} in the list of processes; \
@@ -96,9 +102,27 @@ impl Raw {
         unknown.chain(visible)
     }
 
+    /// Whether its value is shown otherwise than it was written.
+    fn hides_some_of(&self, setting: &Setting) -> bool {
+        shown(setting, self.text(setting.name)) != self.text(setting.name)
+    }
+
     /// Whether a value was written.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.values.contains_key(name)
+    }
+
+    /// The value as written, if one was.
+    pub(super) fn written(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|written| written.text.as_str())
+    }
+
+    /// The name under which it was written: the flag's, or the variable's.
+    pub(super) fn name_written(&self, name: &'static str) -> String {
+        match self.origin(name) {
+            Origin::Flag => setting_of(name).flag(),
+            Origin::Default | Origin::Environment => name.to_owned(),
+        }
     }
 
     /// The value as written, or the default of the table.
@@ -153,8 +177,12 @@ fn setting_of(name: &str) -> &'static Setting {
 }
 
 /// A value as it may be shown.
-fn shown<'a>(setting: &Setting, value: &'a str) -> &'a str {
-    if setting.is_secret() { HIDDEN } else { value }
+fn shown<'a>(setting: &Setting, value: &'a str) -> Cow<'a, str> {
+    match setting.name {
+        _ if setting.is_secret() => HIDDEN.into(),
+        UPSTREAM_PROXY => without_credentials(value).into(),
+        _ => value.into(),
+    }
 }
 
 /// A setting whose value cannot be meant. The start ends with exit code 2.
@@ -172,8 +200,14 @@ pub struct ConfigError {
 
 impl ConfigError {
     fn new(setting: &Setting, origin: Origin, value: &str, accepted: &str) -> Self {
-        let value = shown(setting, value).to_owned();
+        let value = shown(setting, value).into_owned();
         Self { name: setting.name, origin, value, accepted: accepted.to_owned() }
+    }
+
+    /// One about a variable of others, which may hold a URL with credentials.
+    pub(super) fn of_others(name: &'static str, value: &str, accepted: &str) -> Self {
+        let value = without_credentials(value);
+        Self { name, origin: Origin::Environment, value, accepted: accepted.to_owned() }
     }
 }
 

@@ -6,8 +6,11 @@
 /// What every variable of ours begins with.
 pub const PREFIX: &str = "FIREWORKS_PROXY_";
 
-/// The only setting whose value is never shown.
+/// The only setting of whose value nothing is shown.
 const SECRET: &str = "FIREWORKS_PROXY_CLIENT_TOKEN";
+
+/// The only setting that may hold credentials, and for which an empty value says something.
+pub(super) const UPSTREAM_PROXY: &str = "FIREWORKS_PROXY_UPSTREAM_PROXY";
 
 /// One environment variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,12 @@ impl Setting {
         self.name == SECRET
     }
 
+    /// Whether set to nothing differs from not set. For all others it does not, which is how most shells
+    /// and service managers clear a variable.
+    pub fn may_be_empty(&self) -> bool {
+        self.name == UPSTREAM_PROXY
+    }
+
     /// The flag that sets it: `--client-token` for `FIREWORKS_PROXY_CLIENT_TOKEN`.
     pub fn flag(&self) -> String {
         format!("--{}", self.name.trim_start_matches(PREFIX).to_ascii_lowercase().replace('_', "-"))
@@ -33,7 +42,7 @@ impl Setting {
 }
 
 /// Every setting, in the order of the table in the manual.
-pub const SETTINGS: [Setting; 31] = [
+pub const SETTINGS: [Setting; 32] = [
     Setting {
         name: "FIREWORKS_PROXY_RPS",
         default: "20",
@@ -63,6 +72,12 @@ pub const SETTINGS: [Setting; 31] = [
         name: "FIREWORKS_PROXY_UPSTREAM",
         default: "https://api.fireworks.ai/inference",
         meaning: "base URL; `http://` is allowed for loopback hosts only",
+    },
+    Setting {
+        name: UPSTREAM_PROXY,
+        default: "",
+        meaning: "forward proxy on the way there, `http://[user:password@]host[:port]`; set to nothing: none; \
+                  not set: what `HTTPS_PROXY` and `NO_PROXY` say",
     },
     Setting {
         name: "FIREWORKS_PROXY_CA_FILE",

@@ -43,11 +43,20 @@ impl Upstream {
         Some(Self { tls, host: host.to_owned(), port, base_path })
     }
 
+    /// Host and port, the target of a `CONNECT` (RFC 9112, section 3.2.3).
+    pub fn host_and_port(&self) -> String {
+        format!("{}:{}", self.bracketed_host(), self.port)
+    }
+
     /// The value of the `Host` field, with the port where it is not the scheme's own (RFC 9110, 7.2).
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = self.bracketed_host();
         let default_port = if self.tls { 443 } else { 80 };
         if self.port == default_port { host } else { format!("{host}:{}", self.port) }
+    }
+
+    fn bracketed_host(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
     }
 }
 

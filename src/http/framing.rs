@@ -36,6 +36,10 @@ pub(super) fn of_response(
     version: Version,
     fields: &Fields,
 ) -> Result<Framing, HttpError> {
+    // RFC 9110, section 9.3.6: what follows is the tunnel, whatever these fields say.
+    if method == "CONNECT" && matches!(status, 200..=299) {
+        return Ok(Framing::Empty);
+    }
     let declared = declared(version, fields)?;
     // RFC 9110, section 8.6 and RFC 9112, section 6.1: these must not even announce a body. Whoever
     // announces one may send it. `Content-Length: 0` is as forbidden, widespread, and leaves no doubt.

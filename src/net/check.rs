@@ -91,7 +91,7 @@ pub fn check(config: &Result<Config, ConfigError>, mut tell: impl FnMut(&Finding
     let took = Some(started.elapsed());
     match ready {
         Ok((config, connector)) => {
-            report.add(Outcome::Good, "configuration", took, counted(config));
+            report.add(Outcome::Good, "configuration", took, counted(config, &connector));
             state_file(config, &mut report);
             listener(config, &mut report);
             upstream::check(config, &connector, &mut report);
@@ -105,11 +105,11 @@ pub fn check(config: &Result<Config, ConfigError>, mut tell: impl FnMut(&Finding
     !report.has_failed
 }
 
-fn counted(config: &Config) -> String {
+fn counted(config: &Config, connector: &Connector) -> String {
     let set = config.shown.iter().filter(|shown| shown.origin != Origin::Default).count();
-    let roots = match &config.ca_file {
-        Some(path) if config.upstream.tls => format!("; built-in roots and those of {}", path.display()),
-        _ => String::new(),
+    let roots = match connector.added_roots() {
+        none if none.is_empty() => none,
+        added => format!("; built-in roots and {added}"),
     };
     format!("{} settings, {set} set{roots}", config.shown.len())
 }

@@ -16,8 +16,10 @@ use rustls::ClientConnection;
 use super::{
     race::Race,
     tls::{Connector, failure_of},
+    tunnel,
 };
 use crate::{
+    connect::Connect,
     failure::{Failure, FailureClass},
     time::Mono,
 };
@@ -30,7 +32,7 @@ const TLS_WRITE_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Conn {
     stage: Stage,
     peer: Peer,
-    /// The upstream's address that accepted the connection.
+    /// The address that accepted the connection: the upstream's, or that of the forward proxy before it.
     winner: Option<SocketAddr>,
     readable: bool,
     writable: bool,
@@ -56,8 +58,21 @@ enum Reading {
 enum Stage {
     /// No address has accepted yet.
     Connecting(Race),
+    /// Over TCP to a forward proxy, which has not let us through yet.
+    Tunneling(TcpStream, Box<Connect>),
     /// Over TCP; with TLS, where it is spoken, which knows itself whether its handshake is done.
     Connected(TcpStream, Option<Box<ClientConnection>>),
+}
+
+/// How far a connection to the upstream has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It waits for the other side.
+    Waiting,
+    /// The forward proxy has just let us through; it is to be taken further at once.
+    Tunneled,
+    /// The core can use it.
+    Ready,
 }
 
 /// What a read came to.
@@ -132,7 +147,7 @@ impl Conn {
         matches!(&self.stage, Stage::Connecting(race) if race.is_short_of_descriptors())
     }
 
-    /// The upstream's address that accepted the connection.
+    /// The address that accepted the connection: the upstream's, or that of the forward proxy before it.
     pub(super) fn winner(&self) -> Option<SocketAddr> {
         self.winner
     }
@@ -146,27 +161,50 @@ impl Conn {
     /// Whether the core can use it.
     pub(super) fn is_ready(&self) -> bool {
         match &self.stage {
-            Stage::Connecting(_) => false,
+            Stage::Connecting(_) | Stage::Tunneling(..) => false,
             Stage::Connected(_, tls) => tls.as_ref().is_none_or(|tls| !tls.is_handshaking()),
         }
     }
 
-    /// Takes the connection further towards being usable. Whether it is.
+    /// Takes the connection further towards being usable.
     pub(super) fn make_ready(
         &mut self,
         connector: &Connector,
         registry: &Registry,
         token: Token,
         now: Mono,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Step, Failure> {
         if let Stage::Connecting(race) = &mut self.stage {
-            let Some((address, stream)) = race.run(registry, token, now)? else { return Ok(false) };
+            let connected =
+                race.run(registry, token, now).map_err(|failure| connector.unreachable(failure))?;
+            let Some((address, stream)) = connected else { return Ok(Step::Waiting) };
             let _ = stream.set_nodelay(true);
             self.winner = Some(address);
             (self.readable, self.writable) = (true, true);
-            self.stage = Stage::Connected(stream, connector.begin()?.map(Box::new));
+            self.stage = match connector.ask_for_tunnel() {
+                Some(connect) => Stage::Tunneling(stream, Box::new(connect)),
+                None => Stage::Connected(stream, connector.begin()?.map(Box::new)),
+            };
         }
-        self.shake_hands()
+        if let Stage::Tunneling(stream, connect) = &mut self.stage {
+            if !tunnel::open(connect, stream, &mut self.readable, &mut self.writable)? {
+                return Ok(Step::Waiting);
+            }
+            self.leave_tunneling(connector)?;
+            return Ok(Step::Tunneled);
+        }
+        Ok(if self.shake_hands()? { Step::Ready } else { Step::Waiting })
+    }
+
+    /// TLS begins on the same socket.
+    fn leave_tunneling(&mut self, connector: &Connector) -> Result<(), Failure> {
+        let tls = connector.begin()?.map(Box::new);
+        // Nothing is connected in between.
+        let between = Stage::Connecting(Race::new(VecDeque::new()));
+        if let Stage::Tunneling(stream, _) = std::mem::replace(&mut self.stage, between) {
+            self.stage = Stage::Connected(stream, tls);
+        }
+        Ok(())
     }
 
     /// Whether the TLS handshake is done.
@@ -243,7 +281,7 @@ impl Conn {
         }
         match &mut self.stage {
             Stage::Connecting(race) => race.give_up(registry),
-            Stage::Connected(stream, _) => {
+            Stage::Tunneling(stream, _) | Stage::Connected(stream, _) => {
                 let _ = registry.deregister(stream);
             }
         }
@@ -267,7 +305,8 @@ fn flush_tls(tls: &mut ClientConnection, stream: &mut TcpStream, writable: &mut 
     Ok(())
 }
 
-fn write_plain(stream: &mut TcpStream, bytes: &[u8], writable: &mut bool) -> io::Result<usize> {
+/// Writes what the socket takes of it.
+pub(super) fn write_plain(stream: &mut TcpStream, bytes: &[u8], writable: &mut bool) -> io::Result<usize> {
     while *writable && !bytes.is_empty() {
         match stream.write(bytes) {
             Ok(count) => return Ok(count),

@@ -21,9 +21,11 @@ pub mod logger;
 mod process;
 mod race;
 mod resolver;
+mod roots;
 mod start;
 mod store;
 mod tls;
+mod tunnel;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,10 +52,10 @@ use crate::{
 pub use ask::{AskError, Page, REFRESH, ask, watch};
 pub use check::{Finding, Outcome, check};
 use clock::Clock;
-use conn::{Conn, ReadOutcome};
+use conn::{Conn, ReadOutcome, Step};
 use listen::Listener;
 use race::TOKEN_STRIDE;
-use resolver::Resolver;
+use resolver::{FirstHop, Resolver};
 pub use start::StartError;
 use store::StateFile;
 use tls::Connector;
@@ -127,8 +129,8 @@ impl Server {
         let waker = Arc::new(waker);
         let listeners = listen::bind(&config, poll.registry())?;
         let connector = Connector::new(&config)?;
-        let resolver =
-            Resolver::start(&config.upstream, Arc::clone(&waker)).map_err(system("cannot start a thread"))?;
+        let resolver = Resolver::start(FirstHop::of(&config), Arc::clone(&waker))
+            .map_err(system("cannot start a thread"))?;
         let clock = Clock::start();
         let state_file = StateFile::new(&config.usage_state);
         let mut proxy = Proxy::new(config, start::random_seed(), clock.now());
@@ -157,7 +159,7 @@ impl Server {
     /// Tells the log where it listens, what is in front of what, and the settings in force.
     pub fn tell_of_start(&mut self) {
         let addresses = self.addresses();
-        start::tell(&self.proxy.context_mut().config, &addresses);
+        start::tell(&self.proxy.context_mut().config, &addresses, &self.connector.added_roots());
     }
 
     /// The addresses that are listened on.
@@ -261,8 +263,12 @@ impl Server {
         let result = conn.make_ready(&self.connector, self.poll.registry(), token_of(id), now.mono);
         self.watch_race(id);
         match result {
-            Ok(false) => false,
-            Ok(true) => {
+            Ok(Step::Waiting) => false,
+            Ok(Step::Tunneled) => {
+                self.tell(id, Input::Tunneled, now);
+                self.make_ready(id, now)
+            }
+            Ok(Step::Ready) => {
                 self.tell(id, Input::Connected, now);
                 true
             }

@@ -1,4 +1,4 @@
-//! Name look-up: the one thing that the system can only do while we wait, so a helper thread waits.
+//! Name look-up, of the upstream or of the forward proxy before it: the one thing that the system can only do while we wait, so a helper thread waits.
 //!
 //! An answer serves for a short time, and the last good one serves on when a look-up fails.
 
@@ -18,7 +18,7 @@ use mio::Waker;
 
 use super::race::in_order;
 use crate::{
-    config::Upstream,
+    config::Config,
     failure::{Failure, FailureClass},
     time::Mono,
 };
@@ -27,12 +27,33 @@ use crate::{
 /// and a look-up per request would cost more than the request.
 const ANSWER_TTL: Duration = Duration::from_secs(60);
 
-/// Looks up the upstream's addresses.
+/// Where TCP leads to: the upstream, or the forward proxy before it, which then looks up the upstream itself.
+#[derive(Debug)]
+pub(super) struct FirstHop {
+    host: String,
+    port: u16,
+    /// What it amounts to that its name does not resolve.
+    unknown: FailureClass,
+}
+
+impl FirstHop {
+    /// The one of this configuration.
+    pub(super) fn of(config: &Config) -> Self {
+        let (host, port, unknown) = match &config.forward_proxy {
+            Some(proxy) => (&proxy.host, proxy.port, FailureClass::ProxyDns),
+            None => (&config.upstream.host, config.upstream.port, FailureClass::Dns),
+        };
+        Self { host: host.clone(), port, unknown }
+    }
+}
+
+/// Looks up the addresses of the first hop.
 #[derive(Debug)]
 pub(super) struct Resolver {
     questions: Sender<()>,
     answers: Receiver<io::Result<Vec<SocketAddr>>>,
     host: String,
+    unknown: FailureClass,
     /// The last good answer.
     known: Vec<SocketAddr>,
     /// The address that made the last connection usable. It goes first, so that one that swallows packets
@@ -47,19 +68,18 @@ pub(super) struct Resolver {
 
 impl Resolver {
     /// Starts the helper thread, which ends when the resolver is dropped.
-    pub(super) fn start(upstream: &Upstream, waker: Arc<Waker>) -> io::Result<Self> {
-        let (name, port) = (upstream.host.clone(), upstream.port);
-        Self::with(upstream, waker, move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect))
+    pub(super) fn start(hop: FirstHop, waker: Arc<Waker>) -> io::Result<Self> {
+        let (name, port) = (hop.host.clone(), hop.port);
+        Self::with(hop, waker, move || (name.as_str(), port).to_socket_addrs().map(Iterator::collect))
     }
 
     fn with(
-        upstream: &Upstream,
+        hop: FirstHop,
         waker: Arc<Waker>,
         look_up: impl Fn() -> io::Result<Vec<SocketAddr>> + Send + 'static,
     ) -> io::Result<Self> {
         let (questions, asked) = channel::<()>();
         let (answered, answers) = channel();
-        let (host, port) = (upstream.host.clone(), upstream.port);
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             while asked.recv().is_ok() {
                 if answered.send(look_up()).is_err() || waker.wake().is_err() {
@@ -67,11 +87,13 @@ impl Resolver {
                 }
             }
         })?;
+        let FirstHop { host, port, unknown } = hop;
         let literal = host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port));
         Ok(Self {
             questions,
             answers,
             host,
+            unknown,
             known: literal.into_iter().collect(),
             preferred: None,
             trusted_since: None,
@@ -121,7 +143,7 @@ impl Resolver {
     }
 
     fn failure(&self, detail: &str) -> Failure {
-        Failure::new(FailureClass::Dns, format!("{}: {detail}", self.host))
+        Failure::new(self.unknown, format!("{}: {detail}", self.host))
     }
 
     /// Takes these for the addresses of a host that needs no look-up.
@@ -147,6 +169,10 @@ mod tests {
     const OLD: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(1, 0, 0, 1)), 443);
     const NEW: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(1, 0, 0, 2)), 443);
 
+    fn hop(host: &str) -> FirstHop {
+        FirstHop { host: host.to_owned(), port: 443, unknown: FailureClass::Dns }
+    }
+
     /// A look-up that hangs until it is told what it finds.
     fn scripted() -> (Sender<Answer>, impl Fn() -> Answer + Send + 'static) {
         let (script, found) = channel();
@@ -165,8 +191,7 @@ mod tests {
             let poll = Poll::new().expect("a poll");
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).expect("a waker"));
             let (script, look_up) = scripted();
-            let upstream = Upstream::parse("https://some.name").expect("a base URL");
-            let resolver = Resolver::with(&upstream, waker, look_up).expect("a thread");
+            let resolver = Resolver::with(hop("some.name"), waker, look_up).expect("a thread");
             Self { resolver, script, poll }
         }
 
@@ -258,9 +283,8 @@ mod tests {
     fn scripted_proxy(known: Vec<SocketAddr>) -> (Running, Sender<Answer>) {
         let (script, look_up) = scripted();
         let proxy = Running::start("http://localhost:1", |server| {
-            let upstream = Upstream::parse("http://localhost:1").expect("a base URL");
             let waker = Arc::clone(&server.waker);
-            server.resolver = Resolver::with(&upstream, waker, look_up).expect("a thread");
+            server.resolver = Resolver::with(hop("localhost"), waker, look_up).expect("a thread");
             server.resolver.known = known;
         });
         (proxy, script)

@@ -69,20 +69,26 @@ pub(super) fn restore_day(proxy: &mut Proxy, state_file: &StateFile, now: Now) {
 }
 
 /// Tells the log that the proxy has started, and with what settings.
-pub(super) fn tell(config: &Config, addresses: &[SocketAddr]) {
+pub(super) fn tell(config: &Config, addresses: &[SocketAddr], added_roots: &str) {
     let dashboard = addresses.first().map(|address| config.host.base_url(address.port()) + "/dashboard");
     let addresses: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
     let text = format!("Fireworks proxy starting on {} -> {}", addresses.join(" and "), config.summary());
     let start = Entry::saying(Event::Start, text)
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("listening", addresses)
-        .with("upstream_url", config.upstream.to_string());
+        .with("upstream_url", config.upstream.to_string())
+        .with("forward_proxy", config.forward_proxy.as_ref().map(ToString::to_string));
     logger::write(Level::Info, &start);
     let shown = config.shown.iter().map(|shown| (shown.setting.name.to_owned(), shown.value.clone().into()));
     let settings = Entry::new(Event::Settings, config.describe())
         .with("settings", Value::Object(shown.collect()))
         .with("tokens_used_at_most", config.tokens_used_at_most());
     logger::write(Level::Info, &settings);
+    if !added_roots.is_empty() {
+        let text =
+            format!("trusted besides the built-in roots: {added_roots}").replace(char::is_control, "?");
+        logger::write(Level::Info, &text.into());
+    }
     if let Some(dashboard) = dashboard {
         logger::write(Level::Info, &format!("what goes on is shown at {dashboard}").into());
     }

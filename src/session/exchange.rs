@@ -54,8 +54,15 @@ pub(super) struct Exchange {
 
 #[derive(Debug)]
 enum Stage {
-    Connecting,
-    Head { inbox: Vec<u8>, search: HeadSearch, interim_answers: u8 },
+    Connecting {
+        /// Whether the forward proxy on the way has not let us through yet.
+        awaits_proxy: bool,
+    },
+    Head {
+        inbox: Vec<u8>,
+        search: HeadSearch,
+        interim_answers: u8,
+    },
     Body(Box<Relay>),
     Held(Box<HeldAnswer>),
 }
@@ -110,7 +117,14 @@ impl Exchange {
             job,
             reservation,
             sent_bytes: 0,
-            stage: Stage::Connecting,
+            stage: Stage::Connecting { awaits_proxy: ctx.config.forward_proxy.is_some() },
+        }
+    }
+
+    /// The forward proxy has let us through: what is slow from here on is not its doing, for all it says.
+    pub(super) fn tunneled(&mut self) {
+        if let Stage::Connecting { awaits_proxy } = &mut self.stage {
+            *awaits_proxy = false;
         }
     }
 
@@ -124,7 +138,7 @@ impl Exchange {
     pub(super) fn pending_write(&self) -> &[u8] {
         let head_bytes = self.request_head.len();
         match &self.stage {
-            Stage::Connecting => &[],
+            Stage::Connecting { .. } => &[],
             _ if self.is_sent() => &[],
             _ if self.sent_bytes < head_bytes => &self.request_head[self.sent_bytes..],
             _ => &self.job.body[self.sent_bytes - head_bytes..],
@@ -155,7 +169,7 @@ impl Exchange {
 
     fn is_bound_by_hold(&self) -> bool {
         match &self.stage {
-            Stage::Connecting | Stage::Held(_) => true,
+            Stage::Connecting { .. } | Stage::Held(_) => true,
             Stage::Head { .. } => {
                 let is_generated_whole = self.job.forward.is_generation && !self.job.is_stream;
                 !is_generated_whole || !self.is_sent()
@@ -167,7 +181,7 @@ impl Exchange {
     /// How long the next step may take from its last progress on.
     fn timeout(&self, timeouts: &Timeouts) -> Duration {
         match &self.stage {
-            Stage::Connecting => timeouts.connect,
+            Stage::Connecting { .. } => timeouts.connect,
             Stage::Head { .. } if !self.is_sent() => timeouts.write,
             Stage::Head { .. } | Stage::Body(_) => timeouts.read,
             Stage::Held(_) => HELD_ANSWER_TIMEOUT,
@@ -177,7 +191,8 @@ impl Exchange {
     /// What a timeout amounts to.
     pub(super) fn timed_out(&self, timeouts: &Timeouts, now: Mono) -> Ending {
         let class = match &self.stage {
-            Stage::Connecting => FailureClass::ConnectTimeout,
+            Stage::Connecting { awaits_proxy: true } => FailureClass::ProxyTimeout,
+            Stage::Connecting { awaits_proxy: false } => FailureClass::ConnectTimeout,
             Stage::Head { .. } if !self.is_sent() => FailureClass::WriteTimeout,
             Stage::Head { .. } => FailureClass::HeadTimeout,
             Stage::Body(_) => FailureClass::IdleInStream,
@@ -208,7 +223,7 @@ impl Exchange {
     /// The same in one word, for people.
     pub(super) fn stage_name(&self) -> &'static str {
         match &self.stage {
-            Stage::Connecting => "connecting",
+            Stage::Connecting { .. } => "connecting",
             Stage::Head { .. } if !self.is_sent() => "sending",
             Stage::Head { .. } | Stage::Held(_) => "awaiting",
             Stage::Body(_) => "streaming",
@@ -234,7 +249,7 @@ impl Exchange {
     /// How far the request has come in this try.
     pub(super) fn reach(&self) -> Reach {
         match &self.stage {
-            Stage::Connecting => Reach::NeverReached,
+            Stage::Connecting { .. } => Reach::NeverReached,
             Stage::Head { .. } if self.sent_bytes == 0 => Reach::NeverReached,
             Stage::Head { .. } => Reach::MayHaveReached,
             Stage::Body(_) | Stage::Held(_) => Reach::Acknowledged,
@@ -245,7 +260,7 @@ impl Exchange {
     pub(super) fn window(&self, outbox: &Outbox, is_tight: bool) -> usize {
         let bytes_max = if is_tight { RELAY_BYTES_MAX_TIGHT } else { RELAY_BYTES_MAX };
         match &self.stage {
-            Stage::Connecting => 0,
+            Stage::Connecting { .. } => 0,
             // A head and what is held back of an answer have bounds of their own.
             Stage::Head { .. } | Stage::Held(_) => bytes_max,
             Stage::Body(_) => bytes_max.saturating_sub(outbox.len()),
@@ -257,7 +272,7 @@ impl Exchange {
         let answer_bytes = match &self.stage {
             Stage::Head { inbox, .. } => inbox.capacity(),
             Stage::Held(held) => held.held_bytes(),
-            Stage::Connecting | Stage::Body(_) => 0,
+            Stage::Connecting { .. } | Stage::Body(_) => 0,
         };
         let mut share = self.job.share();
         share.held_bytes += self.request_head.capacity() + answer_bytes;
@@ -273,7 +288,7 @@ impl Exchange {
         now: Now,
     ) -> Result<Progress, Failure> {
         match &mut self.stage {
-            Stage::Connecting => {
+            Stage::Connecting { .. } => {
                 unreachable!("the shell delivers nothing before the connection is ready")
             }
             Stage::Head { inbox, .. } => {
@@ -306,7 +321,7 @@ impl Exchange {
                 held.close();
                 Ok(Progress::Held)
             }
-            Stage::Connecting | Stage::Head { .. } => {
+            Stage::Connecting { .. } | Stage::Head { .. } => {
                 Err(Failure::new(FailureClass::ClosedBeforeHead, "closed without an answer"))
             }
         }
@@ -316,7 +331,7 @@ impl Exchange {
     /// body is a cut, however the shell came to know of it.
     pub(super) fn broke(&self, failure: Failure) -> Result<Progress, Failure> {
         let class = match &self.stage {
-            Stage::Connecting => failure.class,
+            Stage::Connecting { .. } => failure.class,
             Stage::Head { .. } => FailureClass::ClosedBeforeHead,
             Stage::Body(_) => FailureClass::CutInStream,
             Stage::Held(_) => return Ok(Progress::Held),
@@ -328,7 +343,7 @@ impl Exchange {
     pub(super) fn relay(&self) -> Option<&Relay> {
         match &self.stage {
             Stage::Body(relay) => Some(relay),
-            Stage::Connecting | Stage::Head { .. } | Stage::Held(_) => None,
+            Stage::Connecting { .. } | Stage::Head { .. } | Stage::Held(_) => None,
         }
     }
 
@@ -346,7 +361,7 @@ impl Exchange {
         let response = match stage {
             Stage::Body(relay) => Response::Relayed(relay),
             Stage::Held(held) => Response::Held(held),
-            Stage::Connecting | Stage::Head { .. } => Response::None,
+            Stage::Connecting { .. } | Stage::Head { .. } => Response::None,
         };
         (job, response, spent)
     }

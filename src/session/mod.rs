@@ -247,7 +247,9 @@ impl Session {
                     self.close(ctx);
                 }
             }
-            Input::Accepted | Input::Connected => debug_assert!(false, "not said of a client twice"),
+            Input::Accepted | Input::Tunneled | Input::Connected => {
+                debug_assert!(false, "not said of a client twice");
+            }
         }
         self.advance(ctx, now);
     }
@@ -259,6 +261,8 @@ impl Session {
             self.client_moved_at = now.mono;
         }
         let outcome = match input {
+            // The time for all of connecting goes on.
+            Input::Tunneled => return exchange.tunneled(),
             Input::Connected => {
                 exchange.connected(ctx);
                 Ok(Progress::More)

@@ -13,7 +13,7 @@ const DOCUMENT: &str = include_str!("dashboard.html");
 const CONTENT_SECURITY_POLICY: &str = concat!(
     "default-src 'none'; ",
     "style-src 'sha256-7vjNtWhZR6EYAvv6gNvnQc7Jo1eYUmfKYi1kZVio5IY='; ",
-    "script-src 'sha256-bx3WNOytuB36JOd2AnHICGzvD+opO2dvt4TqXsvyoDA='; ",
+    "script-src 'sha256-H4VGZJEXqtPmwSbNGrcBcaXSLGdATESIKNbaFYlCrVM='; ",
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 

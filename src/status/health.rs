@@ -27,6 +27,7 @@ pub fn page(ctx: &mut Context, now: Now) -> Answer {
             "paused": stats.paused,
             "in_flight": stats.in_flight,
             "upstream": ctx.config.upstream.to_string(),
+            "forward_proxy": ctx.config.forward_proxy.as_ref().map(ToString::to_string),
             "last_upstream_success": stats.last_success.map(|at| moment(ctx, at)),
             "last_upstream_error": last_error.map(|(at, text)| json!({"at": moment(ctx, *at), "error": text})),
         }),

@@ -1,9 +1,13 @@
-//! `/settings`: what is in force, and where each value came from. No secret is in it.
+//! `/settings`: what is in force, and where each value came from; and what of others' variables is. No secret is in it.
 
 use serde_json::{Value, json};
 
 use super::moment;
-use crate::{config::ShownSetting, context::Context, http::write::Answer};
+use crate::{
+    config::{CaFile, ForwardProxy, ShownSetting},
+    context::Context,
+    http::write::Answer,
+};
 
 /// The page.
 pub fn page(ctx: &Context) -> Answer {
@@ -12,9 +16,19 @@ pub fn page(ctx: &Context) -> Answer {
         &json!({
             "version": env!("CARGO_PKG_VERSION"),
             "started_at": moment(ctx, ctx.started_at()),
+            "forward_proxy": ctx.config.forward_proxy.as_ref().map(forward_proxy),
+            "ca_files": ctx.config.ca_files.iter().map(ca_file).collect::<Vec<_>>(),
             "settings": ctx.config.shown.iter().map(setting).collect::<Vec<_>>(),
         }),
     )
+}
+
+fn forward_proxy(proxy: &ForwardProxy) -> Value {
+    json!({"url": proxy.to_string(), "named_by": proxy.named_by})
+}
+
+fn ca_file(file: &CaFile) -> Value {
+    json!({"path": file.path.to_string_lossy(), "named_by": file.named_by})
 }
 
 fn setting(shown: &ShownSetting) -> Value {

@@ -54,7 +54,8 @@ fn all_is_well() {
     let ended = check(&fake, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
-        line(&ended, "ok", "configuration").contains(" settings, 3 set; built-in roots and those of ca.pem")
+        line(&ended, "ok", "configuration")
+            .contains(" settings, 3 set; built-in roots and 1 of ca.pem (FIREWORKS_PROXY_CA_FILE)")
     );
     assert!(line(&ended, "ok", "state file").ends_with("daily_usage.json: none yet, writable"));
     assert!(line(&ended, "ok", "listen").contains("127.0.0.1:"));

@@ -17,6 +17,7 @@ fn valid_value(setting: &Setting) -> &'static str {
         "ALLOWED_HOSTS" => "proxy.example",
         "CLIENT_TOKEN" => "sixteen-letters!",
         "CA_FILE" => "ca.pem",
+        "UPSTREAM_PROXY" => "http://proxy.example:3128",
         _ => setting.default,
     }
 }

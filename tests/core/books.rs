@@ -106,7 +106,9 @@ fn every_failure_is_counted_on_its_side_each_time() {
         }
         let is_final = matches!(
             class,
-            FailureClass::TlsCertificate
+            FailureClass::ProxyAuth
+                | FailureClass::ProxyDenied
+                | FailureClass::TlsCertificate
                 | FailureClass::BadHead
                 | FailureClass::CutInStream
                 | FailureClass::IdleInStream

@@ -50,6 +50,34 @@ fn connecting() {
 }
 
 #[test]
+fn connecting_through_a_forward_proxy() {
+    let through = ("UPSTREAM_PROXY", "http://proxy.example:3128");
+    for (settings, span) in both("CONNECT_TIMEOUT", 10) {
+        let settings = [&settings[..], &[through]].concat();
+        for is_tunneled in [false, true] {
+            let mut world = world(&settings);
+            world.connects = false;
+            let client = world.client_with(&chat("a", "", BODY));
+            let upstream = world.dialed.pop_front().expect("it was dialed");
+            world.advance(SECOND);
+            if is_tunneled {
+                world.input(upstream, Input::Tunneled);
+            }
+            // The tunnel is no progress that would give TLS more time.
+            let code = if is_tunneled { "connect_timeout" } else { "proxy_timeout" };
+            ends_after(&mut world, client, span - SECOND, code);
+        }
+    }
+    // One that comes late means nothing.
+    let mut world = world(&[through]);
+    let client = world.client_with(&chat("a", "", BODY));
+    let upstream = world.upstream_of("a").expect("it was sent");
+    world.input(upstream, Input::Tunneled);
+    world.answer("a", 30, 5);
+    assert_eq!(world.status_of(client), Some(200));
+}
+
+#[test]
 fn sending_a_request_without_progress() {
     for (settings, span) in both("WRITE_TIMEOUT", 30) {
         let mut world = world(&settings);

@@ -38,6 +38,7 @@ impl Simulation {
         let clock = self.clock();
         let (what, amount) = match &input {
             Input::Accepted => ("accepted", 0),
+            Input::Tunneled => ("tunneled", 0),
             Input::Connected => ("connected", 0),
             Input::Received(bytes) => ("received", bytes.len()),
             Input::Wrote(count) => ("wrote", *count),

@@ -43,7 +43,11 @@ fn path() -> &'static str {
     option_env!("CARGO_BIN_EXE_fireworks-proxy").unwrap_or_else(|| panic!("cargo names it to tests alone"))
 }
 
-/// The binary with these settings `(name without prefix, value)` and no others of ours.
+/// What others set for every program, and this one heeds too.
+const OF_OTHERS: [&str; 7] =
+    ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE"];
+
+/// The binary with these settings `(name without prefix, value)`, and no others of ours or of [`OF_OTHERS`].
 pub fn command(folder: &Path, settings: &[(&str, &str)]) -> Command {
     configured(Command::new(path()), folder, settings)
 }
@@ -54,7 +58,13 @@ fn configured(mut command: Command, folder: &Path, settings: &[(&str, &str)]) ->
             command.env_remove(name);
         }
     }
-    let settings = settings.iter().map(|(name, value)| (format!("FIREWORKS_PROXY_{name}"), value));
+    for name in OF_OTHERS {
+        command.env_remove(name);
+    }
+    let full_name = |name: &str| {
+        if OF_OTHERS.contains(&name) { name.to_owned() } else { format!("FIREWORKS_PROXY_{name}") }
+    };
+    let settings = settings.iter().map(|(name, value)| (full_name(name), value));
     command.envs(settings).current_dir(folder).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command

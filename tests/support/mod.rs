@@ -6,6 +6,7 @@
 //! - [`dice`]: random numbers from a seed.
 //! - [`failing`]: one failure as everybody is told of it.
 //! - [`fake`]: the fake Fireworks, scripted by `x-fake-*` request headers.
+//! - [`forward_proxy`]: a forward proxy that does what it is told.
 //! - [`front`]: what stands before a fake and loses or holds up connections.
 //! - [`log`]: what proxies in this process log.
 //!
@@ -23,6 +24,7 @@ pub mod client;
 pub mod dice;
 pub mod failing;
 pub mod fake;
+pub mod forward_proxy;
 pub mod front;
 pub mod log;
 pub mod proxy;

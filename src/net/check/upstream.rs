@@ -1,4 +1,5 @@
-//! The way to the upstream: name, TCP, TLS and certificate, at each of its addresses.
+//! The way to the upstream: name, TCP, TLS and certificate, at each of its addresses; or at each of the forward
+//! proxy's, with a tunnel after TCP.
 //!
 //! The proxy uses one address per request, the first that accepts. Here each is tried by itself, all at
 //! the same time, within the time that the proxy would have.
@@ -12,7 +13,12 @@ use super::{Outcome, Report};
 use crate::{
     config::Config,
     failure::{Failure, FailureClass},
-    net::{clock::Clock, conn::Conn, resolver::Resolver, tls::Connector},
+    net::{
+        clock::Clock,
+        conn::{Conn, Step},
+        resolver::{FirstHop, Resolver},
+        tls::Connector,
+    },
     time::Mono,
 };
 
@@ -30,27 +36,44 @@ pub(super) fn check(config: &Config, connector: &Connector, report: &mut Report<
         Ok(way) => way,
         Err(error) => {
             report.add(Outcome::Failed, "name", None, format!("the system refused: {error}"));
-            return report.skip(&["TCP", "TLS", "certificate"], "nothing was looked up");
+            return skip_after_name(config, report, "nothing was looked up");
         }
     };
     let addresses = match way.look_up() {
         Ok(addresses) => addresses,
         Err(failure) => {
             report.add(Outcome::Failed, "name", Some(way.elapsed()), told(&failure));
-            return report.skip(&["TCP", "TLS", "certificate"], "there is no address");
+            return skip_after_name(config, report, "there is no address");
         }
     };
-    let count = addresses.len();
-    let plural = if count == 1 { "address" } else { "addresses" };
-    let text = format!("{} -> {count} {plural}", config.upstream.host);
-    report.add(Outcome::Good, "name", Some(way.elapsed()), text);
+    report.add(Outcome::Good, "name", Some(way.elapsed()), resolved(config, addresses.len()));
     let trials = way.try_all(addresses, connector);
     report_tcp(&trials, report);
     if !config.upstream.tls {
         let why = format!("none: {} is plain HTTP on this machine", config.upstream);
         return report.skip(&["TLS", "certificate"], &why);
     }
+    if config.forward_proxy.is_some() {
+        report_tunnel(&trials, &config.upstream.host_and_port(), report);
+    }
     report_tls(&trials, &config.upstream.host, report);
+}
+
+fn skip_after_name(config: &Config, report: &mut Report<'_>, why: &str) {
+    let tunnel: &[_] = if config.forward_proxy.is_some() { &["tunnel"] } else { &[] };
+    report.skip(&[&["TCP"], tunnel, &["TLS", "certificate"]].concat(), why);
+}
+
+/// What was looked up, and whose name it is.
+fn resolved(config: &Config, count: usize) -> String {
+    let plural = if count == 1 { "address" } else { "addresses" };
+    match &config.forward_proxy {
+        Some(proxy) => format!(
+            "{} -> {count} {plural}, of the forward proxy that {} names; it looks up {}",
+            proxy.host, proxy.named_by, config.upstream.host
+        ),
+        None => format!("{} -> {count} {plural}", config.upstream.host),
+    }
 }
 
 /// What is needed to wait for sockets, and how long there is.
@@ -68,7 +91,10 @@ struct Trial {
     conn: Option<Conn>,
     /// How long TCP took.
     connected: Option<Duration>,
-    /// How long it took from there, and what was agreed on in TLS; or what went wrong, in TCP or in TLS.
+    /// How long the forward proxy took from there, where there is one and it has let us through.
+    tunneled: Option<Duration>,
+    awaits_proxy: bool,
+    /// How long it took from there, and what was agreed on in TLS; or what went wrong, in whatever step.
     end: Option<(Duration, Result<String, Failure>)>,
 }
 
@@ -76,7 +102,7 @@ impl Way {
     fn open(config: &Config) -> std::io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let resolver = Resolver::start(&config.upstream, waker)?;
+        let resolver = Resolver::start(FirstHop::of(config), waker)?;
         Ok(Self { poll, resolver, clock: Clock::start(), time_max: config.timeouts.connect })
     }
 
@@ -127,6 +153,8 @@ impl Way {
             token: Token(FIRST_TOKEN + index),
             conn: Some(Conn::to_upstream([address].into())),
             connected: None,
+            tunneled: None,
+            awaits_proxy: connector.ask_for_tunnel().is_some(),
             end: None,
         };
         let mut trials: Vec<Trial> = addresses.into_iter().enumerate().map(begin).collect();
@@ -150,7 +178,10 @@ impl Way {
         }
         let now = self.now();
         for trial in trials.iter_mut().filter(|trial| trial.end.is_none()) {
-            let failure = self.is_too_late(&format!("{} did not answer", trial.address));
+            let mut failure = self.is_too_late(&format!("{} did not answer", trial.address));
+            if trial.awaits_proxy {
+                failure.class = FailureClass::ProxyTimeout;
+            }
             trial.finish(Err(failure), started, now);
         }
         trials
@@ -165,8 +196,13 @@ impl Trial {
             self.connected.get_or_insert_with(|| now.since(started));
         }
         let end = match ready {
-            Ok(false) => return,
-            Ok(true) => Ok(agreed(conn)),
+            Ok(Step::Waiting) => return,
+            Ok(Step::Tunneled) => {
+                self.tunneled = Some(now.since(started).saturating_sub(self.connected.unwrap_or_default()));
+                self.awaits_proxy = false;
+                return self.go_on(connector, registry, started, now);
+            }
+            Ok(Step::Ready) => Ok(agreed(conn)),
             Err(failure) => Err(failure),
         };
         self.finish(end, started, now);
@@ -176,7 +212,8 @@ impl Trial {
     }
 
     fn finish(&mut self, end: Result<String, Failure>, started: Mono, now: Mono) {
-        let took = now.since(started).saturating_sub(self.connected.unwrap_or_default());
+        let before = self.connected.unwrap_or_default() + self.tunneled.unwrap_or_default();
+        let took = now.since(started).saturating_sub(before);
         self.end = Some((took, end));
     }
 }
@@ -223,11 +260,30 @@ fn report_tcp(trials: &[Trial], report: &mut Report<'_>) {
     }
 }
 
+/// A proxy that accepts and opens no tunnel is a failure, as an upstream is that accepts and does no more.
+fn report_tunnel(trials: &[Trial], target: &str, report: &mut Report<'_>) {
+    for trial in trials.iter().filter(|trial| trial.connected.is_some()) {
+        match (&trial.tunneled, &trial.end) {
+            (Some(took), _) => {
+                let text = format!("{} lets us through to {target}", trial.address);
+                report.add(Outcome::Good, "tunnel", Some(*took), text);
+            }
+            (None, Some((took, Err(failure)))) => {
+                report.add(Outcome::Failed, "tunnel", Some(*took), told(failure));
+            }
+            (None, _) => {}
+        }
+    }
+    if trials.iter().all(|trial| trial.connected.is_none()) {
+        report.skip(&["tunnel"], "there is no connection");
+    }
+}
+
 /// An address that accepts and then fails is a failure: the proxy has no reason to go to another.
 fn report_tls(trials: &[Trial], host: &str, report: &mut Report<'_>) {
     let ends = trials
         .iter()
-        .filter(|trial| trial.connected.is_some())
+        .filter(|trial| trial.connected.is_some() && !trial.awaits_proxy)
         .filter_map(|trial| trial.end.as_ref().map(|end| (trial.address, end)));
     let ends: Vec<_> = ends.collect();
     if ends.is_empty() {
