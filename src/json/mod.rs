@@ -8,6 +8,7 @@
 //! Refuses to build a document: who wants a tree has `serde_json`.
 
 mod scanner;
+mod words;
 
 pub use scanner::Scanner;
 
@@ -84,23 +85,6 @@ impl TextSize {
     /// All characters.
     pub const fn chars(self) -> u64 {
         self.ascii + self.narrow + self.wide
-    }
-
-    pub(super) fn add_utf8(&mut self, bytes: &[u8]) {
-        if bytes.is_ascii() {
-            self.ascii += bytes.len() as u64;
-            return;
-        }
-        // A block's count fits a byte, so that compilers count sixteen bytes at a time.
-        for block in bytes.chunks(usize::from(u8::MAX)) {
-            let count = |is_counted: fn(u8) -> bool| {
-                u64::from(block.iter().map(|byte| u8::from(is_counted(*byte))).sum::<u8>())
-            };
-            // The first byte of a character tells its length (RFC 3629, section 3).
-            self.ascii += count(|byte| byte < 0x80);
-            self.narrow += count(|byte| (0xc0..0xe0).contains(&byte));
-            self.wide += count(|byte| byte >= 0xe0);
-        }
     }
 
     pub(super) fn add_char(&mut self, character: char) {

@@ -1,6 +1,6 @@
 //! The scanner: one state for each place within a document that can wait for more bytes.
 
-use super::{CAPTURE_BYTES_MAX, DEPTH_MAX, Scalar, TextSize, Visitor, is_number};
+use super::{CAPTURE_BYTES_MAX, DEPTH_MAX, Scalar, TextSize, Visitor, is_number, words};
 
 /// The scanner's place in one document. `K` is the [`Visitor::Key`].
 #[derive(Debug, Clone)]
@@ -109,8 +109,8 @@ impl<K: Copy> Scanner<K> {
         role: Role,
         visitor: &mut V,
     ) -> &'a [u8] {
-        let (plain, rest) = bytes.split_at(plain_text_len(bytes));
-        self.size.add_utf8(plain);
+        let (plain, rest) = bytes.split_at(words::plain_text_len(bytes));
+        self.size += words::text_size(plain);
         self.keep(plain);
         visitor.text(plain);
         let Some(byte) = rest.first() else { return rest };
@@ -315,18 +315,6 @@ impl<K: Copy> Scanner<K> {
         self.keep(utf8);
         visitor.text(utf8);
     }
-}
-
-/// The length of the text up to the next quote, backslash or control character. Whole blocks are
-/// tested first, in a form that compilers turn into vector instructions.
-#[expect(clippy::needless_bitwise_bool, reason = "branches would keep it from being vectorized")]
-fn plain_text_len(bytes: &[u8]) -> usize {
-    const BLOCK_BYTES: usize = 32;
-    let is_special = |byte: &u8| (*byte == b'"') | (*byte == b'\\') | (*byte < b' ');
-    let has_special = |block: &&[u8]| block.iter().fold(false, |any, byte| any | is_special(byte));
-    let plain = bytes.chunks_exact(BLOCK_BYTES).take_while(|block| !has_special(block)).count() * BLOCK_BYTES;
-    let rest = &bytes[plain..];
-    plain + rest.iter().position(is_special).unwrap_or(rest.len())
 }
 
 fn hex_digit(byte: u8) -> Option<u16> {

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, LazyLock, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -38,9 +38,26 @@ pub fn await_true(what: &str, mut holds: impl FnMut() -> bool) {
     await_some(what, || holds().then_some(()));
 }
 
+/// The variable that names another program to test than the one that cargo has built, such as one for another system
+/// or in a root of its own. It is an absolute path, and is started with the arguments, the variables and the folder
+/// that the binary would get. What needs more than that, such as an emulator, is a script that ends with `exec`: the
+/// process that was started is the one that is sent signals and killed.
+const OTHER_PROGRAM: &str = "FIREWORKS_PROXY_TEST_BINARY";
+
 /// Where the binary is.
-fn path() -> &'static str {
-    option_env!("CARGO_BIN_EXE_fireworks-proxy").unwrap_or_else(|| panic!("cargo names it to tests alone"))
+fn path() -> &'static Path {
+    static PATH: LazyLock<PathBuf> = LazyLock::new(|| match std::env::var_os(OTHER_PROGRAM) {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            // Each start has a folder of its own.
+            assert!(path.is_absolute(), "{OTHER_PROGRAM} is no absolute path: {}", path.display());
+            path
+        }
+        None => option_env!("CARGO_BIN_EXE_fireworks-proxy")
+            .unwrap_or_else(|| panic!("cargo names it to tests alone"))
+            .into(),
+    });
+    &PATH
 }
 
 /// What others set for every program, and this one heeds too.
@@ -233,7 +250,7 @@ impl Binary {
     #[track_caller]
     pub fn start_with_descriptors(count: u32, fake: &FakeFireworks, settings: &[(&str, &str)]) -> Self {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\""), path()]);
+        shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\"")]).arg(path());
         Self::start_as(shell, tempfile::tempdir().expect("a folder"), fake, settings)
     }
 
