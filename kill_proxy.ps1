@@ -4,22 +4,24 @@ Stops the Fireworks proxy that listens on a local port.
 
 .DESCRIPTION
 Finds every process that listens on the port, stops those that are this proxy, and says what it did.
-Another program on the port is named and left alone, unless -Force is given. Runs in Windows
-PowerShell 5.1 and in PowerShell 7 on Windows.
+Another program on the port is named and left alone, unless -Force is given; Windows itself is left
+alone in any case. A program counts as this proxy if its name begins with fireworks-proxy, as that of a
+renamed download does. Written for Windows PowerShell 5.1 and PowerShell 7 on Windows.
 
 The proxy saves the day's token count within a second of every answer, so stopping it this way loses
 at most the last second of the count. Requests that are under way are cut off.
 
 Exit codes:
   0  nothing listens on the port, or everything that did was stopped
-  1  another program listens on the port and was left alone, or a parameter was not accepted
+  1  another program, or Windows itself, listens on the port and was left alone, or a parameter was not
+     accepted
   2  a process could not be stopped, or it could not be found out who listens
 
 .PARAMETER Port
 The port, from 1 to 65535. The default is 8787, as for FIREWORKS_PROXY_PORT.
 
 .PARAMETER Force
-Stops whatever listens on the port, even if it is not this proxy.
+Stops whatever program listens on the port, even if it is not this proxy.
 
 .EXAMPLE
 .\kill_proxy.ps1
@@ -50,6 +52,10 @@ $ErrorActionPreference = 'Stop'
 $ProxyName = 'fireworks-proxy'
 $ExitLeftAlone = 1
 $ExitFailed = 2
+
+# The process of Windows itself, which listens for all programs that use its HTTP service (http.sys), and
+# its idle process, which is named for a socket whose process is gone.
+$SystemIds = 0, 4
 
 # How long a process may take to end after it was told to.
 $EndMilliseconds = 5000
@@ -83,14 +89,15 @@ function Get-ListenerIdFromNetstat {
     if ($LASTEXITCODE -ne 0) {
         throw "netstat ended with exit code $LASTEXITCODE"
     }
-    $ids = foreach ($line in $lines) {
+    # An array in any case: of no line at all, a bare result would be $null, and that is one thing to sort.
+    $ids = @(foreach ($line in $lines) {
         $fields = @("$line".Trim() -split '\s+')
         if ($fields.Count -ge 4 -and $fields[0] -eq 'TCP' -and
             $fields[1].EndsWith(":$LocalPort") -and $fields[2].EndsWith(':0') -and
             $fields[-1] -match '^\d+$') {
             [int] $fields[-1]
         }
-    }
+    })
     $ids | Sort-Object -Unique
 }
 
@@ -116,6 +123,13 @@ if ($ids.Count -eq 0) {
 $leftAlone = 0
 $failed = 0
 foreach ($id in $ids) {
+    if ($SystemIds -contains $id) {
+        Write-Warning ("Windows itself (process $id) listens on port $Port, for a program that uses its HTTP " +
+            "service. 'netsh http show servicestate' names it. Stop that program, or set " +
+            "FIREWORKS_PROXY_PORT to another port.")
+        $leftAlone += 1
+        continue
+    }
     $process = Get-Process -Id $id -ErrorAction SilentlyContinue
     if ($null -eq $process) {
         Write-Output "Process $id listened on port $Port and has ended by itself."
@@ -123,7 +137,7 @@ foreach ($id in $ids) {
     }
     $label = "$($process.ProcessName) (process $id)"
 
-    if ($process.ProcessName -ne $ProxyName -and -not $Force) {
+    if ($process.ProcessName -notlike "$ProxyName*" -and -not $Force) {
         Write-Warning ("$label listens on port $Port. It is not $ProxyName and was left alone. Use " +
             "-Force to stop it all the same, or set FIREWORKS_PROXY_PORT to another port.")
         $leftAlone += 1

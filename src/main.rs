@@ -9,7 +9,7 @@ use std::{
 use fireworks_proxy::{
     cli::{self, Client, Command, Invocation, PROGRAM, Shell, Style},
     config::{Config, ConfigError, Raw},
-    net::{Page, Server, StartError, ask, check, logger, watch},
+    net::{Page, Server, StartError, ask, check, logger, stop_on_interrupt, watch},
     proxy::Stopped,
 };
 use log::{error, warn};
@@ -66,8 +66,7 @@ fn start(invocation: &Invocation) -> Result<Server, StartError> {
     raw.warnings().for_each(|warning| warn!("{warning}"));
     let mut server = Server::bind(config)?;
     server.tell_of_start();
-    let stopper = server.stopper();
-    if let Err(error) = ctrlc::set_handler(move || stopper.stop()) {
+    if let Err(error) = stop_on_interrupt(server.stopper()) {
         warn!("Ctrl-C ends the proxy at once, without saving: {error}");
     }
     Ok(server)

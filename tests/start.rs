@@ -279,8 +279,8 @@ fn an_argument_that_means_nothing_ends_the_start() {
     }
 }
 
-#[cfg(unix)]
 #[test]
+#[cfg_attr(windows, ignore = "needs CONSOLE_EVENT_EXE")]
 fn a_signal_ends_it_in_good_order_with_the_day_saved() {
     let fake = FakeFireworks::start_default();
     for signal in ["INT", "TERM"] {

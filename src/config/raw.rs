@@ -219,7 +219,9 @@ impl fmt::Display for ConfigError {
         }
         let quoted: String = self.value.chars().take(QUOTED_CHARS_MAX).collect();
         let rest = if quoted.len() < self.value.len() { "…" } else { "" };
-        write!(formatter, "={quoted:?}{rest} is not accepted; wanted: {}", self.accepted)
+        // What could begin a line of its own is escaped; a backslash stays one, as in the paths of Windows.
+        let quoted = format!("{quoted:?}").replace(r"\\", r"\");
+        write!(formatter, "={quoted}{rest} is not accepted; wanted: {}", self.accepted)
     }
 }
 

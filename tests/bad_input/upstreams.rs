@@ -2,14 +2,14 @@
 //! Fireworks saw the request.
 
 #[cfg(target_os = "linux")]
-use crate::support::{binary::Binary, client::Client};
+use crate::support::{binary::Binary, client::Client, wire::error_code};
 use crate::support::{
     certs::{CertificateKind, TlsVersions},
     failing::expect_failure,
     fake::{FakeFireworks, FakeOptions},
     log,
     proxy::ProxyUnderTest,
-    wire::{CHAT, body_of, error_code, proxy_to},
+    wire::{CHAT, body_of, proxy_to},
 };
 
 #[test]

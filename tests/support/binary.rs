@@ -335,6 +335,22 @@ impl Binary {
         assert!(status.success(), "kill -{name} {pid}: {status}");
     }
 
+    /// What a console tells its programs, by the name of the signal that says the same elsewhere: INT is Ctrl-C, TERM
+    /// is Ctrl-Break, HUP is the end of the console, after which the process is killed within five seconds.
+    #[cfg(windows)]
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        // Where tests/windows/console_event.c was built. Nothing in Rust does this without unsafe code.
+        let program = std::env::var_os("CONSOLE_EVENT_EXE").expect("CONSOLE_EVENT_EXE names the program");
+        // Of a closed console it waits for the end, which nobody may wait for who still talks to the proxy.
+        let child = Command::new(program).args([&self.pid().to_string(), name]).spawn();
+        let mut child = child.expect("CONSOLE_EVENT_EXE is a program");
+        if name != "HUP" {
+            let status = child.wait().expect("a child of ours");
+            assert!(status.success(), "{name}: {status}");
+        }
+    }
+
     /// Waits until it ends by itself; gives the exit code, the whole log and the folder.
     #[track_caller]
     pub fn wait_for_end(self) -> (Option<i32>, Vec<String>, tempfile::TempDir) {
