@@ -7,6 +7,8 @@ mod support;
 
 #[path = "fake/faults.rs"]
 mod faults;
+#[path = "fake/tools.rs"]
+mod tools;
 
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,9 @@
 
 mod support;
 
+#[path = "readme/snippets.rs"]
+mod snippets;
+
 use std::{collections::BTreeSet, iter::successors, time::Duration};
 
 use fireworks_proxy::{

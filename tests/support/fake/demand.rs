@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::limits::Lane;
 use super::request::RecordedRequest;
 use super::script::Script;
+use super::tools::ToolCall;
 
 /// Characters per token, for prompts that do not say their size.
 const CHARACTERS_PER_TOKEN: u64 = 4;
@@ -68,6 +69,8 @@ pub(super) struct Demand {
     pub(super) usage: Usage,
     /// True when the output cap and not the model ends the answer.
     pub(super) capped: bool,
+    /// What the answer asks the client to do.
+    pub(super) call: Option<ToolCall>,
 }
 
 /// Tokens of one request.
@@ -111,6 +114,7 @@ impl Demand {
                 generated: wanted.min(cap),
             },
             capped: wanted > cap,
+            call: script.tool.as_deref().and_then(|command| ToolCall::wanted(&body, command)),
         })
     }
 

@@ -15,6 +15,9 @@ use super::link::Link;
 use super::request::{Outcome, ReadFailure, RecordedRequest, read_request};
 use super::script::{Cut, CutBy, Framing, Script};
 
+/// Where other programs read what the fake has counted. Asking is not counted.
+const STATISTICS_PATH: &str = "/statistics";
+
 /// How the fake answers when a request's script does not say.
 pub(super) struct Defaults {
     pub(super) generated_tokens: u64,
@@ -49,6 +52,7 @@ impl Exchange {
         }
         loop {
             let next = match read_request(&mut link, self.connection) {
+                Ok(request) if request.path() == STATISTICS_PATH => self.show_statistics(&mut link),
                 Ok(request) => self.answer(&mut link, &request),
                 Err(failure) => self.refuse(&mut link, failure),
             };
@@ -80,6 +84,16 @@ impl Exchange {
                 Next::Close
             }
         }
+    }
+
+    fn show_statistics(&self, link: &mut Link) -> Next {
+        let body = self.hub.read(State::page);
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        let _ = link.send((head + &body).as_bytes());
+        Next::Close
     }
 
     fn answer(&self, link: &mut Link, request: &RecordedRequest) -> Next {
@@ -120,19 +134,17 @@ impl Exchange {
         }
     }
 
-    /// The request's script, without its faults when they were asked for a number of times that is used up.
+    /// The request's script; what it asks for a number of times only, by how often the request was seen before.
     fn script(&self, request: &RecordedRequest) -> Result<Script, String> {
         let mut script = Script::parse(&self.defaults.script, &request.headers)?;
-        if let Some(times) = script.times {
+        if script.counts_uses() {
             let body = || format!("{} {}", request.target, String::from_utf8_lossy(&request.body));
             let key = script.id.clone().unwrap_or_else(body);
             let used = self.hub.update(|state| {
                 let uses = state.script_uses.entry(key).or_default();
                 std::mem::replace(uses, *uses + 1)
             });
-            if used >= times {
-                script.forget_faults();
-            }
+            script.set_uses(used);
         }
         script.interval = script.interval.or(Some(self.defaults.interval));
         Ok(script)

@@ -8,6 +8,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::cache::PrefixCache;
 use super::faults::Fault;
 use super::limits::{Dimension, Limiter};
@@ -87,6 +89,21 @@ pub(super) struct State {
     sockets: HashMap<u64, TcpStream>,
     threads: usize,
     stopping: bool,
+}
+
+impl State {
+    /// What other programs are shown, as JSON.
+    pub(super) fn page(&self) -> String {
+        let request = |request: &RecordedRequest| json!({"method": request.method, "target": request.target, "status": request.status});
+        json!({
+            "requests": self.requests.iter().map(request).collect::<Vec<_>>(),
+            "statuses": self.statistics.statuses,
+            "malformed": self.statistics.malformed,
+            "script_errors": self.statistics.script_errors,
+            "last_complaint": self.statistics.last_complaint,
+        })
+        .to_string()
+    }
 }
 
 /// The shared state behind its lock.

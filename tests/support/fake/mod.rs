@@ -21,6 +21,7 @@ pub mod limits;
 mod link;
 mod request;
 pub mod script;
+mod tools;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

@@ -7,10 +7,11 @@
 //! | header | values | meaning |
 //! |---|---|---|
 //! | `x-fake-status` | a status ≥ 400 | answers with the error body of that status in the path's dialect |
+//! | `x-fake-statuses` | such as `429,503` | the first time this request is seen the first, and so on; then a good answer |
 //! | `x-fake-body` | `html`, `empty`, `string-error` | another body for that error |
 //! | `x-fake-retry-after` | any text | a `retry-after` header on that error |
 //! | `x-fake-times` | a number | status, cut and garbage apply only the first N times this request is seen |
-//! | `x-fake-id` | any text | what "this request" means for `x-fake-times`; otherwise target and body |
+//! | `x-fake-id` | any text | what "this request" means for `x-fake-times` and `-statuses`; otherwise target and body |
 //! | `x-fake-framing` | `chunked`, `length`, `close` | default: chunked for streams, length for the rest |
 //! | `x-fake-events` | a number | delta events (words) of the answer |
 //! | `x-fake-padding` | a number | a comment of so many bytes after each delta event of a stream |
@@ -28,6 +29,7 @@
 //! | `x-fake-limits` | `none`, `prompt-only`, `per-second`, `P/U/G` | which limit headers are sent |
 //! | `x-fake-uncached-spelling` | `uncached` | the other name of the uncached limit header |
 //! | `x-fake-split` | `byte` | the first 2 KB of the answer go out byte by byte |
+//! | `x-fake-tool` | a shell command | the answer calls the request's own tool for commands with it, until the conversation has a tool's result |
 //! | `x-fake-prompt-tokens`, `-cached-tokens`, `-generated` | a number | the usage, instead of counting |
 
 use std::str::FromStr;
@@ -38,6 +40,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Script {
     pub(super) status: Option<u16>,
+    pub(super) statuses: Vec<u16>,
     pub(super) error_body: ErrorBody,
     pub(super) retry_after: Option<String>,
     pub(super) times: Option<u64>,
@@ -62,6 +65,7 @@ pub(super) struct Script {
     pub(super) prompt_tokens: Option<u64>,
     pub(super) cached_tokens: Option<u64>,
     pub(super) generated: Option<u64>,
+    pub(super) tool: Option<String>,
 }
 
 /// Which body an error has.
@@ -162,8 +166,24 @@ impl Script {
         Ok(script)
     }
 
+    /// True when it matters how often this request was seen before.
+    pub(super) fn counts_uses(&self) -> bool {
+        self.times.is_some() || !self.statuses.is_empty()
+    }
+
+    /// Decides what depends on how often this request was seen before.
+    pub(super) fn set_uses(&mut self, before: u64) {
+        if !self.statuses.is_empty() {
+            let turn = usize::try_from(before).unwrap_or(usize::MAX);
+            self.status = self.statuses.get(turn).copied();
+        }
+        if self.times.is_some_and(|times| before >= times) {
+            self.forget_faults();
+        }
+    }
+
     /// Takes the faults out: the request is answered as if they had not been asked for.
-    pub(super) fn forget_faults(&mut self) {
+    fn forget_faults(&mut self) {
         self.status = None;
         self.cut = None;
         self.garbage_head = false;
@@ -182,7 +202,8 @@ impl Script {
 
     fn set(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
-            "status" => self.status = Some(number(value).filter(|status| (400..600).contains(status))?),
+            "status" => self.status = Some(error_status(value)?),
+            "statuses" => self.statuses = value.split(',').map(error_status).collect::<Option<_>>()?,
             "body" => self.error_body = error_body(value)?,
             "retry-after" => self.retry_after = Some(value.to_owned()),
             "times" => self.times = Some(number(value)?),
@@ -207,6 +228,7 @@ impl Script {
             "prompt-tokens" => self.prompt_tokens = Some(number(value)?),
             "cached-tokens" => self.cached_tokens = Some(number(value)?),
             "generated" => self.generated = Some(number(value)?),
+            "tool" => self.tool = Some(value.to_owned()),
             _ => return None,
         }
         Some(())
@@ -222,6 +244,10 @@ pub fn parse_triple(value: &str) -> Option<(u64, u64, u64)> {
 
 fn number<T: FromStr>(value: &str) -> Option<T> {
     value.trim().parse().ok()
+}
+
+fn error_status(value: &str) -> Option<u16> {
+    number(value).filter(|status| (400..600).contains(status))
 }
 
 fn milliseconds(value: &str) -> Option<Duration> {

@@ -1,15 +1,18 @@
 //! The Anthropic-compatible `/v1/messages`: cached tokens are not part of `input_tokens`.
 
+use super::super::tools::ToolCall;
 use super::{Part, Reply, UsageReport, frame, quoted};
 
 /// A message that is not streamed.
 pub(super) fn message(reply: &Reply) -> String {
     let Reply { id, model, .. } = reply;
     let (text, stop) = (quoted(&reply.text()), stop_reason(reply));
+    let call = reply.call.as_ref().map(|call| format!(",{}", tool_use(reply, call, &call.arguments)));
+    let call = call.unwrap_or_default();
     let usage =
         if reply.reports_in_body() { format!(r#","usage":{}"#, full_usage(reply)) } else { String::new() };
     format!(
-        r#"{{"id":"{id}","type":"message","role":"assistant","model":{model},"content":[{{"type":"text","text":{text}}}],"stop_reason":"{stop}","stop_sequence":null{usage}}}"#
+        r#"{{"id":"{id}","type":"message","role":"assistant","model":{model},"content":[{{"type":"text","text":{text}}}{call}],"stop_reason":"{stop}","stop_sequence":null{usage}}}"#
     )
 }
 
@@ -39,9 +42,32 @@ pub(super) fn events(reply: &Reply) -> Vec<Part> {
         end_usage(reply)
     );
     parts.push(frame(event("content_block_stop", r#"{"type":"content_block_stop","index":0}"#)));
+    if let Some(call) = &reply.call {
+        parts.extend(tool_use_events(reply, call));
+    }
     parts.push(frame(event("message_delta", &delta)));
     parts.push(frame(event("message_stop", r#"{"type":"message_stop"}"#)));
     parts
+}
+
+/// The block of a tool call: its start without arguments, the arguments in pieces, its end.
+fn tool_use_events(reply: &Reply, call: &ToolCall) -> Vec<Part> {
+    let block = tool_use(reply, call, "{}");
+    let start = format!(r#"{{"type":"content_block_start","index":1,"content_block":{block}}}"#);
+    let mut parts = vec![frame(event("content_block_start", &start))];
+    parts.extend(call.pieces().map(|piece| {
+        let piece = quoted(&piece);
+        let delta = format!(r#"{{"type":"input_json_delta","partial_json":{piece}}}"#);
+        let data = format!(r#"{{"type":"content_block_delta","index":1,"delta":{delta}}}"#);
+        frame(event("content_block_delta", &data))
+    }));
+    parts.push(frame(event("content_block_stop", r#"{"type":"content_block_stop","index":1}"#)));
+    parts
+}
+
+fn tool_use(reply: &Reply, call: &ToolCall, input: &str) -> String {
+    let (id, name) = (reply.call_id(), quoted(&call.name));
+    format!(r#"{{"type":"tool_use","id":"{id}","name":{name},"input":{input}}}"#)
 }
 
 fn event(name: &str, data: &str) -> String {
@@ -76,5 +102,9 @@ fn usage(input: u64, cached: u64, output: u64) -> String {
 }
 
 fn stop_reason(reply: &Reply) -> &'static str {
-    if reply.capped { "max_tokens" } else { "end_turn" }
+    match reply.call {
+        _ if reply.capped => "max_tokens",
+        Some(_) => "tool_use",
+        None => "end_turn",
+    }
 }

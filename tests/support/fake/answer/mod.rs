@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use super::demand::{Demand, Dialect, Endpoint, Usage};
 use super::limits::{Dimension, Lane, Limits, Used};
 use super::script::{Script, UsageReport};
+use super::tools::ToolCall;
 
 pub(super) use errors::reason;
 
@@ -92,6 +93,8 @@ struct Reply {
     usage: Usage,
     capped: bool,
     report: UsageReport,
+    /// A tool that the client is to call, after the words.
+    call: Option<ToolCall>,
 }
 
 /// What the limits have to say about an answer.
@@ -217,7 +220,14 @@ impl Reply {
             usage,
             capped: demand.capped,
             report: script.usage.unwrap_or(default),
+            call: demand.call.clone(),
         }
+    }
+
+    /// The name of the call, made of the answer's own.
+    fn call_id(&self) -> String {
+        let number = self.id.rsplit(['_', '-']).next().unwrap_or_default();
+        format!("call_{number}")
     }
 
     fn text(&self) -> String {

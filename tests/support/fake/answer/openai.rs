@@ -1,13 +1,19 @@
 //! Chat completions, completions, embeddings and the list of models.
 
+use super::super::tools::ToolCall;
 use super::{CREATED, Part, Reply, UsageReport, frame, quoted};
 
 /// A chat completion that is not streamed.
 pub(super) fn chat(reply: &Reply) -> String {
     let Reply { id, model, .. } = reply;
     let (text, finish, usage) = (quoted(&reply.text()), finish_reason(reply), usage_field(reply));
+    let calls = reply.call.as_ref().map(|call| {
+        let function = function(&call.name, &call.arguments);
+        format!(r#","tool_calls":[{{"id":"{}","type":"function","function":{function}}}]"#, reply.call_id())
+    });
+    let calls = calls.unwrap_or_default();
     format!(
-        r#"{{"id":"{id}","object":"chat.completion","created":{CREATED},"model":{model},"choices":[{{"index":0,"message":{{"role":"assistant","content":{text}}},"finish_reason":"{finish}"}}]{usage}}}"#
+        r#"{{"id":"{id}","object":"chat.completion","created":{CREATED},"model":{model},"choices":[{{"index":0,"message":{{"role":"assistant","content":{text}{calls}}},"finish_reason":"{finish}"}}]{usage}}}"#
     )
 }
 
@@ -23,8 +29,25 @@ pub(super) fn chat_events(reply: &Reply) -> Vec<Part> {
         let content = format!(r#"{{"content":{}}}"#, quoted(word));
         chunk(reply, &delta(&content, "null"), "null")
     }));
+    if let Some(call) = &reply.call {
+        let calls = tool_call_deltas(reply, call);
+        parts.extend(calls.map(|calls| frame(chunk(reply, &delta(&calls, "null"), "null"))));
+    }
     parts.extend(end(reply, &delta("{}", &quoted(finish_reason(reply)))));
     parts
+}
+
+/// The deltas of a tool call: its name first, then the arguments in pieces.
+fn tool_call_deltas(reply: &Reply, call: &ToolCall) -> impl Iterator<Item = String> {
+    let (id, begun) = (reply.call_id(), function(&call.name, ""));
+    let first = format!(r#""id":"{id}","type":"function","function":{begun}"#);
+    let pieces = call.pieces().map(|piece| format!(r#""function":{{"arguments":{}}}"#, quoted(&piece)));
+    let fields = std::iter::once(first).chain(pieces);
+    fields.map(|fields| format!(r#"{{"tool_calls":[{{"index":0,{fields}}}]}}"#))
+}
+
+fn function(name: &str, arguments: &str) -> String {
+    format!(r#"{{"name":{},"arguments":{}}}"#, quoted(name), quoted(arguments))
 }
 
 /// A completion that is not streamed.
@@ -102,5 +125,9 @@ fn usage(reply: &Reply) -> String {
 }
 
 fn finish_reason(reply: &Reply) -> &'static str {
-    if reply.capped { "length" } else { "stop" }
+    match reply.call {
+        _ if reply.capped => "length",
+        Some(_) => "tool_calls",
+        None => "stop",
+    }
 }

@@ -1,10 +1,15 @@
 //! The Responses API, with every event a client needs to put the answer together.
 
+use super::super::tools::ToolCall;
 use super::{CREATED, Part, Reply, UsageReport, frame, quoted};
 
 /// A response that is not streamed.
 pub(super) fn response(reply: &Reply) -> String {
-    object(reply, status(reply), &format!("[{}]", item(reply, "completed", &reply.text())), &usage(reply))
+    let message = item(reply, "completed", &reply.text());
+    let call =
+        reply.call.as_ref().map(|call| format!(",{}", call_item(reply, call, "completed", &call.arguments)));
+    let output = format!("[{message}{}]", call.unwrap_or_default());
+    object(reply, status(reply), &output, &usage(reply))
 }
 
 /// A streamed response; the usage comes with `response.completed` and nowhere else.
@@ -16,7 +21,7 @@ pub(super) fn events(reply: &Reply) -> Vec<Part> {
     let mut parts = vec![
         frame(event("response.created", &started)),
         frame(event("response.in_progress", &started)),
-        frame(event("response.output_item.added", &item_field(&item_added(reply)))),
+        frame(event("response.output_item.added", &item_field(0, &item_added(reply)))),
         frame(event("response.content_part.added", &format!(r#"{at},"part":{empty}"#))),
     ];
     parts
@@ -26,9 +31,40 @@ pub(super) fn events(reply: &Reply) -> Vec<Part> {
     let done = item(reply, "completed", &reply.text());
     parts.push(frame(event("response.output_text.done", &format!(r#"{at},"text":{text}"#))));
     parts.push(frame(event("response.content_part.done", &format!(r#"{at},"part":{full}"#))));
-    parts.push(frame(event("response.output_item.done", &item_field(&done))));
+    parts.push(frame(event("response.output_item.done", &item_field(0, &done))));
+    if let Some(call) = &reply.call {
+        parts.extend(call_events(reply, call));
+    }
     parts.push(frame(event("response.completed", &format!(r#""response":{}"#, response(reply)))));
     number_events(parts)
+}
+
+/// The item of a tool call: its start without arguments, the arguments in pieces and whole, its end.
+fn call_events(reply: &Reply, call: &ToolCall) -> Vec<Part> {
+    let at = format!(r#""item_id":"{}","output_index":1"#, call_item_id(reply));
+    let added = call_item(reply, call, "in_progress", "");
+    let mut parts = vec![frame(event("response.output_item.added", &item_field(1, &added)))];
+    parts.extend(call.pieces().map(|piece| {
+        let fields = format!(r#"{at},"delta":{}"#, quoted(&piece));
+        frame(event("response.function_call_arguments.delta", &fields))
+    }));
+    let whole = format!(r#"{at},"name":{},"arguments":{}"#, quoted(&call.name), quoted(&call.arguments));
+    let done = call_item(reply, call, "completed", &call.arguments);
+    parts.push(frame(event("response.function_call_arguments.done", &whole)));
+    parts.push(frame(event("response.output_item.done", &item_field(1, &done))));
+    parts
+}
+
+fn call_item(reply: &Reply, call: &ToolCall, status: &str, arguments: &str) -> String {
+    let (id, call_id) = (call_item_id(reply), reply.call_id());
+    let (name, arguments) = (quoted(&call.name), quoted(arguments));
+    format!(
+        r#"{{"id":"{id}","type":"function_call","status":"{status}","call_id":"{call_id}","name":{name},"arguments":{arguments}}}"#
+    )
+}
+
+fn call_item_id(reply: &Reply) -> String {
+    reply.id.replace("resp_", "fc_")
 }
 
 fn event(name: &str, fields: &str) -> String {
@@ -53,8 +89,8 @@ fn object(reply: &Reply, status: &str, output: &str, usage: &str) -> String {
     )
 }
 
-fn item_field(item: &str) -> String {
-    format!(r#""output_index":0,"item":{item}"#)
+fn item_field(index: usize, item: &str) -> String {
+    format!(r#""output_index":{index},"item":{item}"#)
 }
 
 fn item_added(reply: &Reply) -> String {

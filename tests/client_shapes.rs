@@ -6,7 +6,7 @@
 
 mod support;
 
-#[path = "clients/shapes.rs"]
+#[path = "client_shapes/shapes.rs"]
 mod shapes;
 
 use serde_json::json;
