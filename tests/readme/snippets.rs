@@ -27,7 +27,7 @@ fn blocks(document: &str, text: &str) -> Vec<Block> {
                 document: document.to_owned(),
                 heading: heading.clone(),
                 language: language.to_owned(),
-                text: within.map(|line| format!("{line}\n")).collect(),
+                text: within.flat_map(|line| [line, "\n"]).collect(),
             });
         } else if line.starts_with('#') {
             line.trim_start_matches('#').trim().clone_into(&mut heading);
