@@ -145,13 +145,10 @@ impl Connect {
             None => "; none are set".to_owned(),
         };
         let challenges = head.fields.all("proxy-authenticate");
-        let mut schemes: Vec<String> = challenges
-            .filter_map(|challenge| challenge.split(|byte| b" ,".contains(byte)).next())
-            .map(plain)
-            .collect();
+        let mut schemes: Vec<String> = challenges.flat_map(schemes).map(plain).collect();
         schemes.dedup();
-        schemes.truncate(SCHEMES_SHOWN_MAX);
         if !schemes.is_empty() && !schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
+            schemes.truncate(SCHEMES_SHOWN_MAX);
             write!(why, "; it takes {}, and here Basic alone is known", schemes.join(", "))
                 .expect("a String takes every write");
         }
@@ -173,6 +170,23 @@ fn request(proxy: &ForwardProxy, upstream: &Upstream) -> Vec<u8> {
     }
     head += "\r\n";
     head.into_bytes()
+}
+
+/// The ways to authenticate in a field that asks for one, which may offer several, each with parameters (RFC 9110,
+/// section 11.6.1).
+fn schemes(challenges: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let elements = challenges.split(move |byte| {
+        is_quoted ^= *byte == b'"' && !is_escaped;
+        is_escaped = is_quoted && *byte == b'\\' && !is_escaped;
+        *byte == b',' && !is_quoted
+    });
+    elements.map(<[u8]>::trim_ascii).filter_map(|element| {
+        let end = element.iter().position(|byte| b" \t=".contains(byte)).unwrap_or(element.len());
+        let (word, rest) = element.split_at(end);
+        let is_parameter = rest.trim_ascii_start().starts_with(b"=");
+        (!word.is_empty() && !is_parameter).then_some(word)
+    })
 }
 
 /// RFC 4648, section 4.
@@ -294,6 +308,16 @@ mod tests {
                 "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM",
                 FailureClass::ProxyAuth,
                 "answered 407 Auth; none are set; it takes Negotiate, NTLM, and here Basic alone is known",
+            ),
+            (
+                "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Negotiate, NTLM,, A, B, Basic realm=\"x\"",
+                FailureClass::ProxyAuth,
+                "answered 407 Auth; none are set",
+            ),
+            (
+                "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Digest realm=\"a\\\", basic \", nonce = b, Bearer b68==",
+                FailureClass::ProxyAuth,
+                "answered 407 Auth; none are set; it takes Digest, Bearer, and here Basic alone is known",
             ),
         ] {
             let detail = format!("proxy.example:3128 {detail}");

@@ -7,7 +7,7 @@
 use std::{ffi::OsString, fmt};
 
 use super::{Client, Shell, columns::clipped};
-use crate::config::{PREFIX, SETTINGS, Setting, nearest};
+use crate::config::{PREFIX, SETTINGS, Setting, nearest, without_credentials};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,9 +259,9 @@ fn shell(name: &str) -> Result<Shell, UsageError> {
     })
 }
 
-/// A word as an error shows it: on one line, and no longer than that.
+/// A word as an error shows it: on one line, and no longer than that. It may be a URL whose flag was forgotten.
 fn quoted(word: &str) -> String {
-    format!("{:?}", clipped(word, QUOTED_COLUMNS_MAX))
+    format!("{:?}", clipped(&without_credentials(word), QUOTED_COLUMNS_MAX))
 }
 
 /// The error about a word that means nothing here.
@@ -370,6 +370,9 @@ mod tests {
             (&["port"], "did you mean --port?"),
             (&[""], "\"\" is not known"),
             (&["a\nb"], "\"a\\nb\" is not known"),
+            (&["http://jane:hunter2@proxy:1"], "\"http://***@proxy:1\" is not known"),
+            (&["--upstream-proxy=", "jane:hunter2@proxy:1"], "\"***@proxy:1\" is not known"),
+            (&["env", "http://jane:hunter2@proxy:1"], "\"http://***@proxy:1\" is not known"),
         ] {
             let error = error(arguments);
             assert!(error.contains(hint), "{arguments:?}: {error}");

@@ -264,6 +264,9 @@ mod tests {
             ("http://user:hunter2%0d@proxy:1", "http://***@proxy:1"),
             ("http://proxy/wpad.dat", "http://proxy/wpad.dat"),
             ("http://pro xy:1", "http://pro xy:1"),
+            ("user:hunter://2@proxy:1", "***@proxy:1"),
+            ("http://user:hunter]2", "http://user:***"),
+            ("http://user:hunter/2", "http://user:***"),
         ] {
             for name in ["https_proxy", "ALL_PROXY", UPSTREAM_PROXY] {
                 let error = way(&[(name, url)], None).expect_err(url);

@@ -23,12 +23,11 @@ use std::{ops::RangeInclusive, time::Duration};
 use log::LevelFilter;
 use time_tz::Tz;
 
-use redacted::without_credentials;
-
 pub use access::{Access, ClientToken, Host, HostName};
 pub use forward_proxy::{Credentials, ForwardProxy};
 pub use log_format::LogFormat;
 pub use raw::{ConfigError, Raw};
+pub(crate) use redacted::without_credentials;
 pub use settings::{PREFIX, SETTINGS, Setting, nearest, nearest_name};
 pub use shown::{Origin, ShownSetting};
 pub use techniques::{Technique, Techniques};

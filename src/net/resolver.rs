@@ -1,4 +1,5 @@
-//! Name look-up, of the upstream or of the forward proxy before it: the one thing that the system can only do while we wait, so a helper thread waits.
+//! Name look-up, of the upstream or of the forward proxy before it: the one thing that the system can only do while
+//! we wait, so a helper thread waits.
 //!
 //! An answer serves for a short time, and the last good one serves on when a look-up fails.
 

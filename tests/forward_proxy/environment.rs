@@ -165,8 +165,8 @@ fn the_check_says_where_the_way_ends() {
             &["TCP", "tunnel", "TLS", "certificate"][..],
         ),
         ("127.0.0.1:1".to_owned(), "FAIL  TCP proxy_unreachable: ", &["tunnel", "TLS", "certificate"]),
-        (denies.url(""), "FAIL  tunnel proxy_denied: ", &["TLS", "certificate"]),
-        (stalls.url(""), "FAIL  tunnel proxy_timeout: ", &["TLS", "certificate"]),
+        (denies.url(""), "FAIL  tunnel proxy_denied: ", &["TLS there is no tunnel", "certificate"]),
+        (stalls.url(""), "FAIL  tunnel proxy_timeout: ", &["TLS there is no tunnel", "certificate"]),
     ] {
         let (code, lines) = check(&fake, &url, &[("CONNECT_TIMEOUT", "0.5")]);
         assert_eq!(code, Some(1), "{lines:#?}");

@@ -140,4 +140,5 @@ fn a_client_that_leaves_before_the_tunnel_is_open_takes_the_connection_with_it()
     client.close();
     await_true("it is counted", || proxy.usage()["requests"]["client_gone"] == 1);
     assert_eq!(proxy.usage()["failures"]["never_reached"]["client_gone"], 1);
+    await_true("its connection is closed", || forward.held_to_end() == 1);
 }

@@ -47,6 +47,8 @@ struct Seen {
     /// The heads of all requests.
     heads: Mutex<Vec<String>>,
     open_tunnels: AtomicUsize,
+    /// Connections that were held until the other side closed them.
+    held_to_end: AtomicUsize,
     is_stopped: AtomicBool,
 }
 
@@ -100,6 +102,11 @@ impl ForwardProxy {
         self.seen.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many connections that it held have been closed by the other side.
+    pub fn held_to_end(&self) -> usize {
+        self.seen.held_to_end.load(Ordering::Acquire)
+    }
+
     /// How many tunnels are open now.
     pub fn open_tunnels(&self) -> usize {
         self.seen.open_tunnels.load(Ordering::Acquire)
@@ -137,7 +144,9 @@ fn serve(client: TcpStream, seen: &Arc<Seen>, reply: &dyn Fn(usize, &str) -> Rep
         Reply::Answer(bytes) => client.write_all(&bytes).ok(),
         Reply::Hold(bytes) => {
             client.write_all(&bytes).ok()?;
-            std::io::copy(&mut client, &mut std::io::sink()).ok().map(drop)
+            std::io::copy(&mut client, &mut std::io::sink()).ok()?;
+            seen.held_to_end.fetch_add(1, Ordering::AcqRel);
+            Some(())
         }
     }
 }

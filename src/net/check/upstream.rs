@@ -82,6 +82,7 @@ struct Way {
     resolver: Resolver,
     clock: Clock,
     time_max: Duration,
+    has_proxy: bool,
 }
 
 /// An address and what came of it.
@@ -103,7 +104,8 @@ impl Way {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let resolver = Resolver::start(FirstHop::of(config), waker)?;
-        Ok(Self { poll, resolver, clock: Clock::start(), time_max: config.timeouts.connect })
+        let (time_max, has_proxy) = (config.timeouts.connect, config.forward_proxy.is_some());
+        Ok(Self { poll, resolver, clock: Clock::start(), time_max, has_proxy })
     }
 
     fn now(&self) -> Mono {
@@ -125,9 +127,10 @@ impl Way {
         true
     }
 
-    fn is_too_late(&self, what: &str) -> Failure {
+    fn is_too_late(&self, awaits_proxy: bool, what: &str) -> Failure {
         let seconds = self.time_max.as_secs_f64();
-        Failure::new(FailureClass::ConnectTimeout, format!("{what} within {seconds} s"))
+        let class = if awaits_proxy { FailureClass::ProxyTimeout } else { FailureClass::ConnectTimeout };
+        Failure::new(class, format!("{what} within {seconds} s"))
     }
 
     fn look_up(&mut self) -> Result<Vec<SocketAddr>, Failure> {
@@ -141,20 +144,20 @@ impl Way {
                 return Ok(addresses.into());
             }
             if !self.wait(&mut events) {
-                return Err(self.is_too_late("the name was not looked up"));
+                return Err(self.is_too_late(self.has_proxy, "the name was not looked up"));
             }
         }
     }
 
     fn try_all(&mut self, addresses: Vec<SocketAddr>, connector: &Connector) -> Vec<Trial> {
-        let started = self.now();
+        let (started, has_proxy) = (self.now(), self.has_proxy);
         let begin = |(index, address): (usize, SocketAddr)| Trial {
             address,
             token: Token(FIRST_TOKEN + index),
             conn: Some(Conn::to_upstream([address].into())),
             connected: None,
             tunneled: None,
-            awaits_proxy: connector.ask_for_tunnel().is_some(),
+            awaits_proxy: has_proxy,
             end: None,
         };
         let mut trials: Vec<Trial> = addresses.into_iter().enumerate().map(begin).collect();
@@ -178,10 +181,7 @@ impl Way {
         }
         let now = self.now();
         for trial in trials.iter_mut().filter(|trial| trial.end.is_none()) {
-            let mut failure = self.is_too_late(&format!("{} did not answer", trial.address));
-            if trial.awaits_proxy {
-                failure.class = FailureClass::ProxyTimeout;
-            }
+            let failure = self.is_too_late(trial.awaits_proxy, &format!("{} did not answer", trial.address));
             trial.finish(Err(failure), started, now);
         }
         trials
@@ -287,7 +287,9 @@ fn report_tls(trials: &[Trial], host: &str, report: &mut Report<'_>) {
         .filter_map(|trial| trial.end.as_ref().map(|end| (trial.address, end)));
     let ends: Vec<_> = ends.collect();
     if ends.is_empty() {
-        return report.skip(&["TLS", "certificate"], "there is no connection");
+        let is_connected = trials.iter().any(|trial| trial.connected.is_some());
+        let why = if is_connected { "there is no tunnel" } else { "there is no connection" };
+        return report.skip(&["TLS", "certificate"], why);
     }
     let is_refused = |failure: &Failure| failure.class == FailureClass::TlsCertificate;
     let mut is_trusted = None;
@@ -321,7 +323,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Upstream,
+        config::{Raw, Timeouts, Upstream},
         net::{check::Finding, race::tests::refusing},
     };
 
@@ -338,6 +340,19 @@ mod tests {
         let has_failed = report.has_failed;
         assert_eq!(has_failed, findings.iter().any(|it| it.outcome == Outcome::Failed));
         findings
+    }
+
+    #[test]
+    fn a_look_up_that_takes_too_long_is_that_of_the_forward_proxy_where_there_is_one() {
+        for (url, class) in
+            [("no-such-proxy.invalid", FailureClass::ProxyTimeout), ("", FailureClass::ConnectTimeout)]
+        {
+            let variable = std::iter::once(("HTTPS_PROXY".into(), url.into()));
+            let config = Config::from_raw(&Raw::from_variables(variable).expect("text")).expect("accepted");
+            let timeouts = Timeouts { connect: Duration::ZERO, ..config.timeouts };
+            let mut way = Way::open(&Config { timeouts, ..config }).expect("a poll");
+            assert_eq!(way.look_up().expect_err("no time at all").class, class);
+        }
     }
 
     #[test]
