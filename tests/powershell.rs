@@ -15,7 +15,6 @@ use tree_sitter::{Node, Parser, Tree};
 const KILL: &str = include_str!("../kill_proxy.ps1");
 const INSTALL: &str = include_str!("../contrib/windows/install-task.ps1");
 const TRY_KILL: &str = include_str!("windows/try_kill_proxy.ps1");
-const README: &str = include_str!("../README.md");
 
 const SCRIPTS: [(&str, &str); 3] =
     [("kill_proxy.ps1", KILL), ("install-task.ps1", INSTALL), ("try_kill_proxy.ps1", TRY_KILL)];
@@ -241,12 +240,29 @@ fn the_lines_for_clients_have_no_error_of_syntax() {
     }
 }
 
+/// Every document at the root, since blocks move from one to another.
 #[test]
-fn the_lines_of_the_readme_have_no_error_of_syntax() {
-    let blocks = README.split("```powershell\n").skip(1);
-    let blocks: Vec<&str> = blocks.filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!blocks.is_empty(), "there are some");
-    for block in blocks {
-        assert_eq!(errors(block), [""; 0], "{block}");
+fn the_lines_of_the_documents_have_no_error_of_syntax() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|ending| ending != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a document");
+        let blocks = text.split("```powershell\n").skip(1);
+        for block in blocks.filter_map(|rest| rest.split("```").next()) {
+            assert_eq!(errors(block), [""; 0], "{}: {block}", path.display());
+            count += 1;
+        }
     }
+    assert!(count >= 4, "the blocks are found: {count}");
+}
+
+/// A name that is wrong must not cost somebody the task that runs.
+#[test]
+fn the_old_task_goes_only_when_there_is_a_program_for_the_new_one() {
+    let (_, after) = INSTALL.rsplit_once("exit $ExitNotFound").expect("the way out");
+    assert!(after.contains("$null = Remove-Task -Name $TaskName"), "{after}");
+    assert_eq!(INSTALL.matches("Remove-Task -Name").count(), 2, "the other one is that of -Uninstall");
 }

@@ -329,3 +329,32 @@ fn a_console_that_is_closed_leaves_time_to_save_the_day_and_none_for_a_long_drai
     assert!(lines.last().expect("lines").ends_with("INFO Fireworks proxy stopped"), "{lines:#?}");
     assert_eq!(kept(folder.path()), [json!(1200), json!(1)]);
 }
+
+/// Windows tells every program of it. Who serves one who was logged on ends with him.
+#[cfg(windows)]
+#[test]
+#[ignore = "needs CONSOLE_EVENT_EXE"]
+fn the_end_of_a_session_ends_its_programs_in_good_order() {
+    let fake = FakeFireworks::start_default();
+    let proxy = start(&fake, &[("DRAIN", "3600"), ("SESSIONNAME", "Console")]);
+    let mut stream = stream_at_gate(&fake, &proxy, &body_of("m", true));
+    stop(&proxy, "LOGOFF");
+    stream.read_body_to_end().expect_err("it is cut");
+    let (code, lines, folder) = proxy.wait_for_end();
+    assert_eq!(code, Some(1), "{lines:#?}");
+    assert_eq!(kept(folder.path()), [json!(1200), json!(1)]);
+}
+
+/// A service has no session. Its log-off is somebody else's, and is left to Windows: that lets services live on, and
+/// ends at once what is none, as here.
+#[cfg(windows)]
+#[test]
+#[ignore = "needs CONSOLE_EVENT_EXE"]
+fn somebody_who_logs_off_is_nothing_to_a_service() {
+    let fake = FakeFireworks::start_default();
+    let proxy = start(&fake, &[]);
+    let _stream = stream_at_gate(&fake, &proxy, &body_of("m", true));
+    proxy.signal("LOGOFF");
+    let (_, lines, _) = proxy.wait_for_end();
+    assert!(!lines.iter().any(|line| line.contains(" INFO stopping: ")), "{lines:#?}");
+}

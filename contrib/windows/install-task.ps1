@@ -43,7 +43,7 @@ powershell -ExecutionPolicy Bypass -File .\install-task.ps1 -Uninstall
 param(
     [string] $Program = '',
 
-    [string] $Folder = (Join-Path -Path $env:LOCALAPPDATA -ChildPath 'fireworks-proxy'),
+    [string] $Folder = "$env:LOCALAPPDATA\fireworks-proxy",
 
     [ValidatePattern('^[\w -]+$')]
     [string] $TaskName = 'fireworks-proxy',
@@ -83,11 +83,11 @@ function Find-Program {
     }
 }
 
-# Takes the task away, if there is one.
+# Takes the task away, if there is one. Others may have one of that name in a folder of their own.
 function Remove-Task {
     param([string] $Name)
 
-    $task = Get-ScheduledTask -TaskName $Name -ErrorAction SilentlyContinue
+    $task = Get-ScheduledTask -TaskName $Name -TaskPath '\' -ErrorAction SilentlyContinue
     if ($null -eq $task) {
         return $false
     }
@@ -125,9 +125,10 @@ function Register-Task {
             -RepetitionInterval ([TimeSpan]::FromMinutes($LookMinutes)))
     )
     $principal = New-ScheduledTaskPrincipal -UserId $user -LogonType Interactive -RunLevel Limited
-    # While it runs, nothing is started beside it, and it may run for ever.
+    # While it runs, nothing is started beside it, and it may run for ever. Tasks are of low priority unless they say
+    # otherwise; this is that of other programs.
     $settings = New-ScheduledTaskSettingsSet -MultipleInstances IgnoreNew -ExecutionTimeLimit ([TimeSpan]::Zero) `
-        -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries
+        -AllowStartIfOnBatteries -DontStopIfGoingOnBatteries -Priority 5
     $null = Register-ScheduledTask -TaskName $Name -Action $action -Trigger $triggers `
         -Principal $principal -Settings $settings
     Start-ScheduledTask -TaskName $Name
@@ -139,9 +140,8 @@ if ([Environment]::OSVersion.Platform -ne 'Win32NT') {
 }
 
 try {
-    $wasThere = Remove-Task -Name $TaskName
     if ($Uninstall) {
-        if ($wasThere) {
+        if (Remove-Task -Name $TaskName) {
             Write-Output "The task $TaskName is gone. State file and log stay in $Folder."
         }
         else {
@@ -156,6 +156,8 @@ try {
     }
     $null = New-Item -ItemType Directory -Path $Folder -Force
     $place = (Resolve-Path -LiteralPath $Folder).ProviderPath
+    # Not before it is known that there is something to take its place.
+    $null = Remove-Task -Name $TaskName
     Write-Starter -ProgramPath $found -FolderPath $place
     Register-Task -Name $TaskName -FolderPath $place
     Write-Output "The task $TaskName runs $found. Its log is $place\proxy.log."

@@ -50,9 +50,12 @@ mod windows {
         ctrl_c: CtrlC,
         ctrl_break: CtrlBreak,
         close: CtrlClose,
-        logoff: CtrlLogoff,
+        logoff: Option<CtrlLogoff>,
         shutdown: CtrlShutdown,
     }
+
+    /// Set for programs of somebody who is logged on, and not for services.
+    const SESSION: &str = "SESSIONNAME";
 
     enum Asked {
         ToStop,
@@ -63,11 +66,14 @@ mod windows {
     impl Events {
         /// Takes part from now on: what comes before anybody waits is kept.
         pub(super) fn watch() -> io::Result<Self> {
+            // A service is told of anybody's log-off and may live on, unless it takes that for its own end
+            // (`HandlerRoutine`, Remarks).
+            let is_of_a_session = std::env::var_os(SESSION).is_some();
             Ok(Self {
                 ctrl_c: ctrl_c()?,
                 ctrl_break: ctrl_break()?,
                 close: ctrl_close()?,
-                logoff: ctrl_logoff()?,
+                logoff: is_of_a_session.then(ctrl_logoff).transpose()?,
                 shutdown: ctrl_shutdown()?,
             })
         }
@@ -91,7 +97,7 @@ mod windows {
                 // All are asked, since only who was asked wakes.
                 let ends = [
                     self.close.poll_recv(&mut context),
-                    self.logoff.poll_recv(&mut context),
+                    self.logoff.as_mut().map_or(Poll::Pending, |logoff| logoff.poll_recv(&mut context)),
                     self.shutdown.poll_recv(&mut context),
                 ];
                 let stops = [self.ctrl_c.poll_recv(&mut context), self.ctrl_break.poll_recv(&mut context)];

@@ -1,6 +1,7 @@
 """What every client has in common: a home of its own, how it is set up and run, and what its answer is."""
 
 import abc
+import contextlib
 import dataclasses
 import json
 import os
@@ -98,9 +99,12 @@ class Scene:
         try:
             stdout, stderr = process.communicate(timeout=RUNS_WITHIN_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            stdout, stderr = process.communicate()
+            _kill_group(process.pid)
+            stdout, stderr = process.communicate(timeout=RUNS_WITHIN_SECONDS)
             stderr += f"\nended after {RUNS_WITHIN_SECONDS} seconds"
+        finally:
+            # What it has left running, such as a server of its own, ends with it.
+            _kill_group(process.pid)
         return Ended(process.returncode, stdout, stderr)
 
     def run_lines(self, lines, *arguments, **variables):
@@ -111,6 +115,11 @@ class Scene:
         """What is in the file that the tool was asked to make."""
         path = self.work / "made.txt"
         return path.read_text() if path.exists() else ""
+
+
+def _kill_group(leader):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 class Client(abc.ABC):

@@ -61,8 +61,16 @@ fn path() -> &'static Path {
 }
 
 /// What others set for every program, and this one heeds too.
-const OF_OTHERS: [&str; 7] =
-    ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY", "SSL_CERT_FILE"];
+const OF_OTHERS: [&str; 8] = [
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SESSIONNAME",
+];
 
 /// The binary with these settings `(name without prefix, value)`, and no others of ours or of [`OF_OTHERS`].
 pub fn command(folder: &Path, settings: &[(&str, &str)]) -> Command {
@@ -336,7 +344,8 @@ impl Binary {
     }
 
     /// What a console tells its programs, by the name of the signal that says the same elsewhere: INT is Ctrl-C, TERM
-    /// is Ctrl-Break, HUP is the end of the console, after which the process is killed within five seconds.
+    /// is Ctrl-Break, HUP is the end of the console, after which the process is killed within five seconds. LOGOFF, the
+    /// end of a user's session, is known to Windows alone.
     #[cfg(windows)]
     #[track_caller]
     pub fn signal(&self, name: &str) {

@@ -1,8 +1,9 @@
-/* Tells one process what a console tells its programs: console_event PID INT|TERM|HUP. For tests alone.
+/* Tells one process what a console tells its programs: console_event PID INT|TERM|HUP|LOGOFF. For tests alone.
 
-   INT is Ctrl-C, TERM is Ctrl-Break, HUP is a console that is closed. Windows does it the same way: it starts a
-   thread in the process, at CtrlRoutine, which calls the handlers. After a close it ends the process as soon as
-   that thread has ended, and after five seconds in any case ("HandlerRoutine callback function", Remarks). */
+   INT is Ctrl-C, TERM is Ctrl-Break, HUP is a console that is closed, LOGOFF is the end of a user's session. Windows
+   does it the same way: it starts a thread in the process, at CtrlRoutine, which calls the handlers. After a close it
+   ends the process as soon as that thread has ended, and after five seconds in any case ("HandlerRoutine callback
+   function", Remarks). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +18,12 @@ static int fail(const char *what) {
 }
 
 int main(int count, char **arguments) {
-  static const char *const names[] = {"INT", "TERM", "HUP"};
-  static const DWORD events[] = {CTRL_C_EVENT, CTRL_BREAK_EVENT, CTRL_CLOSE_EVENT};
+  static const char *const names[] = {"INT", "TERM", "HUP", "LOGOFF"};
+  static const DWORD events[] = {CTRL_C_EVENT, CTRL_BREAK_EVENT, CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT};
   int chosen = 0;
-  while (count == 3 && chosen < 3 && strcmp(arguments[2], names[chosen]) != 0) ++chosen;
-  if (count != 3 || chosen == 3) {
-    fprintf(stderr, "usage: console_event PID INT|TERM|HUP\n");
+  while (count == 3 && chosen < 4 && strcmp(arguments[2], names[chosen]) != 0) ++chosen;
+  if (count != 3 || chosen == 4) {
+    fprintf(stderr, "usage: console_event PID INT|TERM|HUP|LOGOFF\n");
     return 2;
   }
   HANDLE process = OpenProcess(PROCESS_ALL_ACCESS, FALSE, strtoul(arguments[1], NULL, 10));

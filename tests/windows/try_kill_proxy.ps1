@@ -33,6 +33,8 @@ function Assert-Kill {
     }
     $said = (& powershell.exe -NoProfile -ExecutionPolicy Bypass -File $KillScript -Port $Port @more |
         Out-String -Width 4096)
+    # A warning is broken into lines of the console's width, wherever that is.
+    $said = $said -replace '\s+', ' '
     if ($LASTEXITCODE -ne $ExitCode -or -not $said.Contains($Says)) {
         throw "wanted exit code $ExitCode and '$Says', got $LASTEXITCODE and: $said"
     }
