@@ -113,6 +113,10 @@ pub fn preview(file: &[u8], config: &Config, now: Wall) -> (Restored, u64) {
 
 /// The counts, or why they cannot be read.
 fn kept(file: &[u8]) -> Result<Kept, String> {
+    // An array would be read as the fields in their order, and told of in those terms.
+    if file.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it does not begin with { in UTF-8 without a byte order mark".to_owned());
+    }
     let Form { version } = serde_json::from_slice(file).map_err(|error| error.to_string())?;
     match version {
         Some(VERSION) => {
@@ -198,6 +202,20 @@ mod tests {
             assert!(matches!(restored, Restored::Damaged(_)), "{damaged}");
             assert_eq!(ledger.used(), 0);
         }
+    }
+
+    #[test]
+    fn what_is_no_object_in_utf_8_is_told_of_in_plain_words() {
+        let object = r#"{"date": "2026-05-19", "tokens": 7}"#;
+        let as_utf_16: Vec<u8> =
+            format!("\u{feff}{object}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let with_mark = format!("\u{feff}{object}").into_bytes();
+        let array = format!("[{object}]").into_bytes();
+        for file in [as_utf_16, with_mark, array, b"[1]".to_vec(), vec![0; 40], Vec::new()] {
+            let why = "it does not begin with { in UTF-8 without a byte order mark".to_owned();
+            assert_eq!(restored(&file, noon(19)).0, Restored::Damaged(why), "{}", file.escape_ascii());
+        }
+        assert_eq!(restored(format!("\r\n\t {object}\r\n").as_bytes(), noon(19)).0, Restored::TakenOver);
     }
 
     #[test]

@@ -175,6 +175,20 @@ fn every_document_at_the_root_is_shown_by_the_readme() {
 }
 
 #[test]
+fn a_release_has_what_the_readme_links_to() {
+    let workflow = include_str!("../.github/workflows/release.yml");
+    let copied = workflow.lines().find_map(|line| line.trim().strip_prefix("cp -r ")).expect("it is copied");
+    let readme = include_str!("../README.md");
+    for target in targets(readme).iter().filter(|target| !target.contains("://")) {
+        let file = target.split('#').next().unwrap_or_default();
+        let (first, _) = file.split_once('/').unwrap_or((file, ""));
+        let is_document = !file.contains('/') && file.ends_with(".md");
+        let is_in = is_document && copied.contains("./*.md") || copied.split(' ').any(|word| word == first);
+        assert!(is_in || file.is_empty(), "{target} is not among: {copied}");
+    }
+}
+
+#[test]
 fn pictures_are_small_and_shown() {
     let shown: BTreeSet<String> = documents().iter().flat_map(|document| targets(&document.text)).collect();
     let mut count = 0;

@@ -84,6 +84,18 @@ mod tests {
                 text[at..].fill(byte);
                 text[..at].fill(b'#');
                 assert_eq!(plain_text_len(&text), if ends { at } else { 40 }, "from {at} on {byte}");
+                // Most texts end within a word, and begin at any address.
+                for first in 1..=at {
+                    let left = text.len() - first;
+                    let found = plain_text_len(&text[first..]);
+                    assert_eq!(
+                        found,
+                        if ends { at - first } else { left },
+                        "{byte} at {at}, from {first} on"
+                    );
+                    let before = plain_text_len(&text[..at + 1 - first]);
+                    assert_eq!(before, at + 1 - first, "what is behind the end is not looked at");
+                }
             }
         }
         assert_eq!(plain_text_len(b""), 0);

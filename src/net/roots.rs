@@ -3,16 +3,14 @@
 //! Every certificate of a file has to be one. A file with one that is broken is refused, with its number and line:
 //! it may be the very one that was meant.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::path::Path;
 
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+
+use super::store::read_at_most;
 
 /// The longest file that is read. Bundles of whole systems have 300 KiB.
 const CA_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -25,7 +23,8 @@ const END: &str = "-----END CERTIFICATE-----";
 /// # Errors
 /// What the file should have been, and is not.
 pub(super) fn add(roots: &mut RootCertStore, path: &Path) -> Result<usize, String> {
-    let content = read(path).map_err(|error| format!("a readable PEM file of certificates ({error})"))?;
+    let content = read_at_most(path, CA_FILE_BYTES_MAX)
+        .map_err(|error| format!("a readable PEM file of certificates ({error})"))?;
     let certificates = certificates(&content)?;
     for (index, certificate) in certificates.iter().enumerate() {
         let is_no = |why: &str| is_none(index, certificate.line, why);
@@ -34,15 +33,6 @@ pub(super) fn add(roots: &mut RootCertStore, path: &Path) -> Result<usize, Strin
         roots.add(decoded).map_err(|error| is_no(&error.to_string()))?;
     }
     Ok(certificates.len())
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(CA_FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > CA_FILE_BYTES_MAX {
-        return Err(io::Error::other("it is longer than 16 MiB"));
-    }
-    Ok(content)
 }
 
 /// A certificate as it stands in a file.

@@ -6,6 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The longest state file that is read. One of ours stays below 1 MiB.
+const STATE_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// The file that keeps the day's count.
 #[derive(Debug)]
 pub(super) struct StateFile {
@@ -20,7 +23,7 @@ impl StateFile {
     /// The content; `None` when there is no file.
     pub(super) fn load(&self) -> io::Result<Option<Vec<u8>>> {
         self.refuse_what_is_no_file()?;
-        match fs::read(&self.path) {
+        match read_at_most(&self.path, STATE_FILE_BYTES_MAX) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -32,21 +35,14 @@ impl StateFile {
         self.path.is_file()
     }
 
-    /// Replaces the content: a temporary file beside it, then a rename, so that neither a kill nor a
-    /// full disk leaves half a file. Not synced to the disk: a kill of the process cannot lose it, and
-    /// a power cut may lose the last seconds of a count.
+    /// Replaces the content. Not synced to the disk: a kill of the process cannot lose it, and a power cut
+    /// may lose the last seconds of a count.
     pub(super) fn save(&self, bytes: &[u8]) -> io::Result<()> {
         self.refuse_what_is_no_file()?;
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
-        let temporary = self.beside("tmp");
-        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &self.path));
-        if written.is_err() {
-            // It takes room on a full disk, and may be what is in the way: the next save makes a new one.
-            let _ = fs::remove_file(&temporary);
-        }
-        written
+        replace(&self.path, bytes)
     }
 
     /// Whether a [`Self::save`] would probably succeed: as many bytes as the file has are written beside it,
@@ -55,7 +51,8 @@ impl StateFile {
         self.refuse_what_is_no_file()?;
         let exists = |folder: &&Path| folder.as_os_str().is_empty() || folder.exists();
         let folder = self.path.ancestors().skip(1).find(exists).unwrap_or_else(|| Path::new(""));
-        let bytes = fs::metadata(&self.path).map_or(1, |metadata| metadata.len().max(1));
+        let bytes =
+            fs::metadata(&self.path).map_or(1, |metadata| metadata.len().clamp(1, STATE_FILE_BYTES_MAX));
         // A name that nothing else has, and that is not taken over if something has it after all.
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".check-{}", std::process::id()));
@@ -80,24 +77,46 @@ impl StateFile {
 
     /// Renames the file so that it is kept beside the new one.
     pub(super) fn put_aside(&self, suffix: &str) -> io::Result<PathBuf> {
-        let aside = self.beside(suffix);
+        let aside = beside(&self.path, suffix);
         fs::rename(&self.path, &aside)?;
         Ok(aside)
     }
 
-    /// Copies the file, so that it is kept beside the one that will replace it.
+    /// Copies the file, so that it is kept beside the one that will replace it. A copy that was there is replaced, and
+    /// not written into: it may be a link, or one that may not be written to.
     pub(super) fn copy_aside(&self, suffix: &str) -> io::Result<PathBuf> {
-        let aside = self.beside(suffix);
-        fs::copy(&self.path, &aside)?;
+        let aside = beside(&self.path, suffix);
+        replace(&aside, &read_at_most(&self.path, STATE_FILE_BYTES_MAX)?)?;
         Ok(aside)
     }
+}
 
-    fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".");
-        name.push(suffix);
-        name.into()
+/// Replaces a file: a temporary one beside it, then a rename, so that neither a kill nor a full disk leaves half a file.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = beside(path, "tmp");
+    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // It takes room on a full disk, and may be what is in the way: the next one is made anew.
+        let _ = fs::remove_file(&temporary);
     }
+    written
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+/// The content of a file, or an error if it is longer than this.
+pub(super) fn read_at_most(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > bytes_max {
+        return Err(io::Error::other(format!("it is longer than {} MiB", bytes_max >> 20)));
+    }
+    Ok(content)
 }
 
 impl fmt::Display for StateFile {
@@ -126,6 +145,36 @@ mod tests {
         assert!(aside.ends_with("state.json.damaged") && file.load().expect("absent").is_none());
         let left: Vec<_> = fs::read_dir(aside.parent().expect("a folder")).expect("listed").collect();
         assert_eq!(left.len(), 1, "no temporary file stays behind");
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = StateFile::new(&folder.path().join("state.json"));
+        for (bytes, is_read) in [(STATE_FILE_BYTES_MAX, true), (STATE_FILE_BYTES_MAX + 1, false)] {
+            fs::File::create(&file.path).and_then(|file| file.set_len(bytes)).expect("zeros, on no disk");
+            assert_eq!(file.load().is_ok(), is_read, "{bytes}");
+        }
+        assert_eq!(file.load().expect_err("refused").to_string(), "it is longer than 16 MiB");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_copy_aside_is_written_into_nothing_that_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = StateFile::new(&folder.path().join("state.json"));
+        let (other, aside) = (folder.path().join("other"), folder.path().join("state.json.python"));
+        fs::write(&other, "of somebody").expect("written");
+        std::os::unix::fs::symlink(&other, &aside).expect("linked");
+        file.save(b"one").expect("written");
+        for _ in 0..2 {
+            assert_eq!(file.copy_aside("python").expect("copied"), aside);
+            assert_eq!(fs::read(&aside).expect("read"), b"one");
+            assert!(!aside.is_symlink());
+        }
+        assert_eq!(fs::read(&other).expect("read"), b"of somebody");
+        let names = fs::read_dir(folder.path()).expect("listed").count();
+        assert_eq!(names, 3, "no temporary file stays behind");
     }
 
     #[test]
