@@ -24,6 +24,7 @@ impl Digest {
     }
 
     /// Takes in the next bytes.
+    #[inline]
     pub(super) fn write(&mut self, mut bytes: &[u8]) {
         let filled = usize::try_from(self.bytes).unwrap_or(0) % WORD_BYTES;
         self.bytes += bytes.len() as u64;
@@ -51,6 +52,7 @@ impl Digest {
 
 /// A hash with one more word. One to one in each of the two, so that chains which differ in one word never
 /// meet there.
+#[inline]
 pub(super) const fn chained(hash: u64, word: u64) -> u64 {
     const ODD: u64 = 0xf135_7aea_2e62_a9c5;
     let product = (hash ^ word).wrapping_add(ODD).wrapping_mul(ODD);
@@ -58,6 +60,7 @@ pub(super) const fn chained(hash: u64, word: u64) -> u64 {
 }
 
 /// Fewer than eight bytes as a number, the first byte lowest.
+#[inline]
 fn word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }

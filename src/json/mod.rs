@@ -87,6 +87,7 @@ impl TextSize {
         self.ascii + self.narrow + self.wide
     }
 
+    #[inline]
     pub(super) fn add_char(&mut self, character: char) {
         let count = match u32::from(character) {
             0..0x80 => &mut self.ascii,

@@ -103,6 +103,7 @@ impl<K: Copy> Scanner<K> {
     }
 
     /// Scans up to the next quote, escape or end of input in one go: nearly all of a body is text.
+    #[inline]
     fn feed_text<'a, V: Visitor<Key = K>>(
         &mut self,
         bytes: &'a [u8],
@@ -122,6 +123,7 @@ impl<K: Copy> Scanner<K> {
         &rest[1..]
     }
 
+    #[inline]
     fn step<V: Visitor<Key = K>>(&mut self, byte: u8, visitor: &mut V) {
         let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         self.state = match (self.state, byte) {
@@ -159,6 +161,7 @@ impl<K: Copy> Scanner<K> {
         };
     }
 
+    #[inline]
     fn begin_value<V: Visitor<Key = K>>(&mut self, byte: u8) -> State {
         let opened = match byte {
             b'"' => return self.begin_text(Role::Value),
@@ -182,6 +185,7 @@ impl<K: Copy> Scanner<K> {
         opened
     }
 
+    #[inline]
     fn close<V: Visitor<Key = K>>(&mut self, byte: u8, visitor: &mut V) -> State {
         if self.is_object.pop() != Some(byte == b'}') {
             return State::Broken;
@@ -191,16 +195,19 @@ impl<K: Copy> Scanner<K> {
         self.after_value()
     }
 
+    #[inline]
     fn after_value(&self) -> State {
         if self.path.is_empty() { State::Ended } else { State::AfterValue }
     }
 
+    #[inline]
     fn begin_text(&mut self, role: Role) -> State {
         self.capture.clear();
         self.size = TextSize::default();
         State::Text(role)
     }
 
+    #[inline]
     fn end_text<V: Visitor<Key = K>>(&mut self, role: Role, visitor: &mut V) {
         let start = lossy_start(&self.capture);
         match role {
@@ -251,6 +258,7 @@ impl<K: Copy> Scanner<K> {
         self.after_value()
     }
 
+    #[inline]
     fn escape<V: Visitor<Key = K>>(&mut self, role: Role, byte: u8, visitor: &mut V) -> State {
         let character = match byte {
             b'"' | b'\\' | b'/' => char::from(byte),
@@ -303,11 +311,16 @@ impl<K: Copy> Scanner<K> {
         self.feed(&[byte], visitor);
     }
 
+    #[inline]
     fn keep(&mut self, bytes: &[u8]) {
         let room = CAPTURE_BYTES_MAX.saturating_sub(self.capture.len());
+        if room == 0 {
+            return;
+        }
         self.capture.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
+    #[inline]
     fn keep_char<V: Visitor<Key = K>>(&mut self, character: char, visitor: &mut V) {
         self.size.add_char(character);
         let mut utf8 = [0; 4];
@@ -322,6 +335,7 @@ fn hex_digit(byte: u8) -> Option<u16> {
 }
 
 /// The captured bytes as text. A character that the bound cut in two is left off.
+#[inline]
 fn lossy_start(captured: &[u8]) -> std::borrow::Cow<'_, str> {
     match std::str::from_utf8(captured) {
         Err(error) if captured.len() == CAPTURE_BYTES_MAX && error.error_len().is_none() => {

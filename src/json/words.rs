@@ -15,6 +15,7 @@ const HIGHEST: u64 = u64::from_ne_bytes([0x80; WORD_BYTES]);
 const COUNTED_WORDS_MAX: usize = u8::MAX as usize;
 
 /// The length of the text up to the next quote, backslash or control character.
+#[inline]
 pub(super) fn plain_text_len(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<WORD_BYTES>();
     for (index, word) in words.iter().enumerate() {
@@ -41,6 +42,7 @@ const fn zero_bytes(word: u64) -> u64 {
 }
 
 /// The characters that begin in these bytes.
+#[inline]
 pub(super) fn text_size(bytes: &[u8]) -> TextSize {
     let (words, rest) = bytes.as_chunks::<WORD_BYTES>();
     let mut size = TextSize::default();
@@ -55,6 +57,7 @@ pub(super) fn text_size(bytes: &[u8]) -> TextSize {
 }
 
 /// The first byte of a character tells its length (RFC 3629, section 3): `0…` one, `110…` two, `111…` more.
+#[inline]
 fn characters(words: &[[u8; WORD_BYTES]]) -> TextSize {
     let (mut ascii, mut longer, mut wide) = (0, 0, 0);
     for word in words {

@@ -51,6 +51,7 @@ impl Visitor for ReportVisitor {
     type Key = Key;
     const ITEM: Key = Key::Item;
 
+    #[inline]
     fn key(&mut self, _path: &[Key], name: &str, _size: TextSize) -> Key {
         match name {
             "arguments" => Key::Arguments,
@@ -81,6 +82,7 @@ impl Visitor for ReportVisitor {
         }
     }
 
+    #[inline]
     fn scalar(&mut self, path: &[Key], value: Scalar<'_>) {
         match (path, value) {
             ([Key::Usage, field @ ..] | [Key::Response | Key::Message, Key::Usage, field @ ..], _) => {

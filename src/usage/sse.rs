@@ -83,6 +83,7 @@ impl SseScanner {
     }
 
     /// Takes a stretch of one line: a single byte while the name is read, then as much as there is.
+    #[inline]
     fn feed_line(&mut self, stretch: &[u8]) {
         match self.line {
             Line::Name { matched } if DATA[matched] == stretch[0] => {
@@ -107,6 +108,7 @@ impl SseScanner {
     }
 
     /// Ends a line. A blank one ends the event, and with it the document in its data.
+    #[inline]
     fn end_line(&mut self) {
         match self.line {
             Line::Data => {

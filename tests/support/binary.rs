@@ -44,6 +44,10 @@ pub fn await_true(what: &str, mut holds: impl FnMut() -> bool) {
 /// process that was started is the one that is sent signals and killed.
 const OTHER_PROGRAM: &str = "FIREWORKS_PROXY_TEST_BINARY";
 
+/// A folder in which nobody can make a file, not even root.
+#[cfg(target_os = "linux")]
+pub const UNWRITABLE: &str = "/proc";
+
 /// Where the binary is.
 fn path() -> &'static Path {
     static PATH: LazyLock<PathBuf> = LazyLock::new(|| match std::env::var_os(OTHER_PROGRAM) {
@@ -260,6 +264,19 @@ impl Binary {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\"")]).arg(path());
         Self::start_as(shell, tempfile::tempdir().expect("a folder"), fake, settings)
+    }
+
+    /// The same for who grants it nothing: with no variables but its settings, so that it has neither home nor locale, and in
+    /// [`UNWRITABLE`].
+    #[cfg(target_os = "linux")]
+    #[track_caller]
+    pub fn start_locked_down(fake: &FakeFireworks, settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ca_file = folder.path().join("ca.pem");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("cd {UNWRITABLE} && exec \"$0\"")]).arg(path()).env_clear();
+        let ca_file = ("CA_FILE", ca_file.to_str().expect("Unicode"));
+        Self::start_as(shell, folder, fake, &[&[ca_file], settings].concat())
     }
 
     #[track_caller]
