@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     access::Denial,
     budget::WaitsFor,
-    failure::{Failure, Reach},
+    failure::{Failure, FailureClass, Reach},
     http::{
         HttpError,
         write::{Answer, CLIENT_TOKEN_FIELD},
@@ -139,6 +139,10 @@ impl Rejection {
             Self::Draining => answer.with("Retry-After", retry_after(None)),
             // Official SDKs obey this, and no short wait would help.
             Self::DailyLimit { .. } => answer.with("x-should-retry", "false"),
+            // Wrong credentials that are sent again and again lock accounts.
+            Self::Upstream { failure, .. } if failure.class == FailureClass::ProxyAuth => {
+                answer.with("x-should-retry", "false")
+            }
             Self::PageMethod => answer.with("Allow", "GET, HEAD"),
             _ => answer,
         }
@@ -237,7 +241,7 @@ pub fn retry_after(room_in: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{budget::Dimension, failure::FailureClass};
+    use crate::budget::Dimension;
 
     fn body(rejection: &Rejection, dialect: Dialect) -> serde_json::Value {
         serde_json::from_slice(&rejection.answer(dialect, rejection.reach()).body).expect("JSON")
@@ -319,6 +323,8 @@ mod tests {
         assert_eq!((dns.status(), dns.code()), (502, "dns"));
         assert_eq!(body(&dns, Dialect::OpenAi)["error"]["upstream"], "never_reached");
         assert!(dns.message().ends_with("(why; the request never reached Fireworks)"), "{}", dns.message());
+        assert_eq!(field(&dns, "x-should-retry"), None);
+        assert_eq!(field(&rejected(FailureClass::ProxyAuth), "x-should-retry").as_deref(), Some("false"));
         let slow = rejected(FailureClass::HeadTimeout);
         assert_eq!(slow.status(), 504);
         let error = &body(&slow, Dialect::Anthropic)["error"];

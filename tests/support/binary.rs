@@ -64,14 +64,15 @@ fn path() -> &'static Path {
     &PATH
 }
 
-/// What others set for every program, and this one heeds too.
+/// What others set for every program, and this one heeds too. On Windows, where two spellings are one variable, the first
+/// of them that a command is told of stays.
 const OF_OTHERS: [&str; 8] = [
-    "https_proxy",
     "HTTPS_PROXY",
-    "all_proxy",
+    "https_proxy",
     "ALL_PROXY",
-    "no_proxy",
+    "all_proxy",
     "NO_PROXY",
+    "no_proxy",
     "SSL_CERT_FILE",
     "SESSIONNAME",
 ];
