@@ -37,10 +37,10 @@ BORROWED_PYTHON = """\
 #!/bin/sh
 # Debian's newer Python with the C library that it was made for, where neither is installed.
 here=$(cd "$(dirname "$0")" && pwd)
-libraries=$(dirname "$(echo "$here"/root/usr/lib/*/libc.so.6)")
+libraries=$(dirname "$(echo "$here"/system/usr/lib/*/libc.so.6)")
 loader=$(echo "$libraries"/ld-linux-*.so.*)
-export PYTHONHOME="$here/root/usr"
-exec "$loader" --library-path "$libraries" --argv0 "$0" "$here/root/usr/bin/python3.13" "$@"
+export PYTHONHOME="$here/system/usr"
+exec "$loader" --library-path "$libraries" --argv0 "$0" "$here/system/usr/bin/python3.13" "$@"
 """
 
 
@@ -117,7 +117,7 @@ class Environment:
 
     def _pip_wheels(self):
         """The pip that comes with the borrowed Python, which has none of its own."""
-        return os.pathsep.join(map(str, self.folder.glob("python/root/usr/share/python-wheels/pip-*.whl")))
+        return os.pathsep.join(map(str, self.folder.glob("python/system/usr/share/python-wheels/pip-*.whl")))
 
     def _borrowed_python(self):
         """A newer Debian's Python, unpacked. Root is not needed, and nothing of the machine's Debian is touched."""
@@ -141,7 +141,7 @@ class Environment:
 
 
 def _unpack_debian_python(folder):
-    for name in ("lists/partial", "cache/archives/partial", "root"):
+    for name in ("lists/partial", "cache/archives/partial", "system"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
     source = f"deb [signed-by={DEBIAN_KEYS}] {_debian_archive()} {DEBIAN_SUITE} main\n"
@@ -165,11 +165,11 @@ def _unpack_debian_python(folder):
     _run([*apt, "update"])
     _run([*apt, "--download-only", "install", *DEBIAN_PACKAGES])
     for package in sorted((folder / "cache" / "archives").glob("*.deb")):
-        _run(["dpkg-deb", "-x", str(package), str(folder / "root")])
+        _run(["dpkg-deb", "-x", str(package), str(folder / "system")])
     for leftover in ("cache", "lists"):
         shutil.rmtree(folder / leftover)
     # This Python is nobody's system, so pip may put packages beside it.
-    for mark in (folder / "root").glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
+    for mark in (folder / "system").glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
         mark.unlink()
     program = folder / "python3"
     program.write_text(BORROWED_PYTHON)
