@@ -39,12 +39,18 @@ fn await_answers(path: &Path, answers: u64) {
     });
 }
 
+/// A proxy whose state file tells of one answer.
+fn started(fake: &FakeFireworks) -> Binary {
+    let proxy = Binary::start(fake, &[("TIMEZONE", quiet_zone())]);
+    ask(&proxy);
+    await_answers(&proxy.state_file(), 1);
+    proxy
+}
+
 #[test]
 fn a_reader_that_lets_others_replace_the_file_holds_up_nothing() {
     let fake = FakeFireworks::start_default();
-    let proxy = Binary::start(&fake, &[("TIMEZONE", quiet_zone())]);
-    ask(&proxy);
-    await_answers(&proxy.state_file(), 1);
+    let proxy = started(&fake);
     let _held = hold(&proxy.state_file(), FILE_SHARE_ALL);
     ask(&proxy);
     await_answers(&proxy.state_file(), 2);
@@ -54,9 +60,7 @@ fn a_reader_that_lets_others_replace_the_file_holds_up_nothing() {
 #[test]
 fn a_reader_that_does_not_is_told_of_and_waited_for() {
     let fake = FakeFireworks::start_default();
-    let proxy = Binary::start(&fake, &[("TIMEZONE", quiet_zone())]);
-    ask(&proxy);
-    await_answers(&proxy.state_file(), 1);
+    let proxy = started(&fake);
     let held = hold(&proxy.state_file(), FILE_SHARE_READ);
     ask(&proxy);
     proxy.wait_for_line(&["daily_usage.json cannot be written", "the count goes on in memory"]);

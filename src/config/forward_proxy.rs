@@ -12,7 +12,7 @@ use super::{
     environment::{FORWARD_PROXY, NO_PROXY},
     no_proxy,
     settings::UPSTREAM_PROXY,
-    upstream::split_authority,
+    upstream::{host_and_port, split_authority},
 };
 
 /// The port where none is named. It is curl's, and no other's.
@@ -105,11 +105,7 @@ impl ForwardProxy {
 
     /// Host and port.
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        host_and_port(&self.host, self.port)
     }
 }
 

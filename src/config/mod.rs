@@ -6,6 +6,7 @@
 //! variables in.
 
 mod access;
+mod ca_file;
 mod environment;
 mod forward_proxy;
 mod log_format;
@@ -24,6 +25,7 @@ use log::LevelFilter;
 use time_tz::Tz;
 
 pub use access::{Access, ClientToken, Host, HostName};
+pub use ca_file::CaFile;
 pub use forward_proxy::{Credentials, ForwardProxy};
 pub use log_format::LogFormat;
 pub use raw::{ConfigError, Raw};
@@ -55,15 +57,6 @@ pub struct TokenLimits {
     pub uncached_prompt: TokenLimit,
     /// Generated tokens.
     pub generated: TokenLimit,
-}
-
-/// A PEM file of trusted roots.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CaFile {
-    /// The variable that names it.
-    pub named_by: &'static str,
-    /// Where it is.
-    pub path: std::path::PathBuf,
 }
 
 /// What the settings mean.
@@ -158,7 +151,7 @@ impl Config {
             host,
             forward_proxy: ForwardProxy::from_raw(raw, &upstream)?,
             upstream,
-            ca_files: ca_files(raw),
+            ca_files: CaFile::from_raw(raw),
             max_wait: parse_seconds(raw, "FIREWORKS_PROXY_MAX_WAIT")?,
             max_hold: parse_seconds(raw, "FIREWORKS_PROXY_MAX_HOLD")?,
             retries_max: raw.parse(
@@ -256,15 +249,6 @@ fn parse_upstream(raw: &Raw) -> Result<Upstream, ConfigError> {
         error.value = without_credentials(&error.value);
         error
     })
-}
-
-/// Ours, and OpenSSL's. Each adds to the built-in roots.
-fn ca_files(raw: &Raw) -> Vec<CaFile> {
-    let name = "FIREWORKS_PROXY_CA_FILE";
-    let ours = raw.written(name).map(|path| CaFile { named_by: name, path: path.into() });
-    let others = raw.environment.first(&[environment::SSL_CERT_FILE]);
-    let others = others.map(|(named_by, path)| CaFile { named_by, path: path.into() });
-    ours.into_iter().chain(others).collect()
 }
 
 fn parse_seconds(raw: &Raw, name: &'static str) -> Result<Duration, ConfigError> {

@@ -119,10 +119,7 @@ impl Raw {
 
     /// The name under which it was written: the flag's, or the variable's.
     pub(super) fn name_written(&self, name: &'static str) -> String {
-        match self.origin(name) {
-            Origin::Flag => setting_of(name).flag(),
-            Origin::Default | Origin::Environment => name.to_owned(),
-        }
+        name_by(name, self.origin(name)).into_owned()
     }
 
     /// The value as written, or the default of the table.
@@ -176,6 +173,14 @@ fn setting_of(name: &str) -> &'static Setting {
     setting.expect("every name read is in the table of settings")
 }
 
+/// What somebody has written who sets it there: the flag, or the variable.
+fn name_by(name: &'static str, origin: Origin) -> Cow<'static, str> {
+    match origin {
+        Origin::Flag => setting_of(name).flag().into(),
+        Origin::Default | Origin::Environment => name.into(),
+    }
+}
+
 /// A value as it may be shown.
 fn shown<'a>(setting: &Setting, value: &'a str) -> Cow<'a, str> {
     match setting.name {
@@ -213,10 +218,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.origin {
-            Origin::Flag => formatter.write_str(&setting_of(self.name).flag())?,
-            Origin::Default | Origin::Environment => formatter.write_str(self.name)?,
-        }
+        formatter.write_str(&name_by(self.name, self.origin))?;
         let quoted: String = self.value.chars().take(QUOTED_CHARS_MAX).collect();
         let rest = if quoted.len() < self.value.len() { "…" } else { "" };
         // What could begin a line of its own is escaped; a backslash stays one, as in the paths of Windows.

@@ -3,6 +3,8 @@
 //! Refuses what a base URL cannot mean here: credentials, a query, a fragment, and plain HTTP to
 //! anything but the machine itself, since that would send API keys in the clear.
 
+use std::borrow::Cow;
+
 /// Where requests go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
@@ -45,18 +47,13 @@ impl Upstream {
 
     /// Host and port, the target of a `CONNECT` (RFC 9112, section 3.2.3).
     pub fn host_and_port(&self) -> String {
-        format!("{}:{}", self.bracketed_host(), self.port)
+        host_and_port(&self.host, self.port)
     }
 
     /// The value of the `Host` field, with the port where it is not the scheme's own (RFC 9110, 7.2).
     pub fn authority(&self) -> String {
-        let host = self.bracketed_host();
         let default_port = if self.tls { 443 } else { 80 };
-        if self.port == default_port { host } else { format!("{host}:{}", self.port) }
-    }
-
-    fn bracketed_host(&self) -> String {
-        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+        if self.port == default_port { bracketed(&self.host).into_owned() } else { self.host_and_port() }
     }
 }
 
@@ -65,6 +62,16 @@ impl std::fmt::Display for Upstream {
         let scheme = if self.tls { "https" } else { "http" };
         write!(formatter, "{scheme}://{}{}", self.authority(), self.base_path)
     }
+}
+
+/// `host:port` or `[v6]:port`.
+pub(super) fn host_and_port(host: &str, port: u16) -> String {
+    format!("{}:{port}", bracketed(host))
+}
+
+/// A host as it stands in a URL (RFC 3986, section 3.2.2).
+fn bracketed(host: &str) -> Cow<'_, str> {
+    if host.contains(':') { format!("[{host}]").into() } else { host.into() }
 }
 
 /// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`; the brackets are taken off.

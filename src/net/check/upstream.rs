@@ -94,7 +94,7 @@ struct Trial {
     connected: Option<Duration>,
     /// How long the forward proxy took from there, where there is one and it has let us through.
     tunneled: Option<Duration>,
-    awaits_proxy: bool,
+    has_proxy: bool,
     /// How long it took from there, and what was agreed on in TLS; or what went wrong, in whatever step.
     end: Option<(Duration, Result<String, Failure>)>,
 }
@@ -157,7 +157,7 @@ impl Way {
             conn: Some(Conn::to_upstream([address].into())),
             connected: None,
             tunneled: None,
-            awaits_proxy: has_proxy,
+            has_proxy,
             end: None,
         };
         let mut trials: Vec<Trial> = addresses.into_iter().enumerate().map(begin).collect();
@@ -181,7 +181,8 @@ impl Way {
         }
         let now = self.now();
         for trial in trials.iter_mut().filter(|trial| trial.end.is_none()) {
-            let failure = self.is_too_late(trial.awaits_proxy, &format!("{} did not answer", trial.address));
+            let failure =
+                self.is_too_late(trial.awaits_proxy(), &format!("{} did not answer", trial.address));
             trial.finish(Err(failure), started, now);
         }
         trials
@@ -189,6 +190,11 @@ impl Way {
 }
 
 impl Trial {
+    /// Whether a forward proxy has not let it through.
+    fn awaits_proxy(&self) -> bool {
+        self.has_proxy && self.tunneled.is_none()
+    }
+
     fn go_on(&mut self, connector: &Connector, registry: &mio::Registry, started: Mono, now: Mono) {
         let Some(conn) = self.conn.as_mut() else { return };
         let ready = conn.make_ready(connector, registry, self.token, now);
@@ -199,7 +205,6 @@ impl Trial {
             Ok(Step::Waiting) => return,
             Ok(Step::Tunneled) => {
                 self.tunneled = Some(now.since(started).saturating_sub(self.connected.unwrap_or_default()));
-                self.awaits_proxy = false;
                 return self.go_on(connector, registry, started, now);
             }
             Ok(Step::Ready) => Ok(agreed(conn)),
@@ -283,7 +288,7 @@ fn report_tunnel(trials: &[Trial], target: &str, report: &mut Report<'_>) {
 fn report_tls(trials: &[Trial], host: &str, report: &mut Report<'_>) {
     let ends = trials
         .iter()
-        .filter(|trial| trial.connected.is_some() && !trial.awaits_proxy)
+        .filter(|trial| trial.connected.is_some() && !trial.awaits_proxy())
         .filter_map(|trial| trial.end.as_ref().map(|end| (trial.address, end)));
     let ends: Vec<_> = ends.collect();
     if ends.is_empty() {
